@@ -1,0 +1,151 @@
+"""The sizes that make one SAM 3, and the PyTorch network built from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sam3_export.errors import ExportError
+
+if TYPE_CHECKING:
+    from transformers import Sam3TrackerModel
+
+# Meta's ViT normalises with this epsilon; transformers' default of 1e-6 shifts the logits by whole units.
+META_LAYER_NORM_EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of a SAM 3 network; the defaults are those of Meta's released checkpoint.
+
+    Lengths are in pixels (`image_size`, `pretrain_image_size`, `patch_size`), in patches
+    (`window_size`) or in channels (the `*_size` of layers).
+    """
+
+    image_size: int = 1008
+    pretrain_image_size: int = 336
+    patch_size: int = 14
+    hidden_size: int = 1024
+    intermediate_size: int = 4736
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 16
+    window_size: int = 24
+    global_attn_indexes: tuple[int, ...] = (7, 15, 23, 31)
+    fpn_hidden_size: int = 256
+    decoder_mlp_size: int = 2048
+    layer_norm_eps: float = META_LAYER_NORM_EPS
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "global_attn_indexes":
+                if not all(isinstance(index, int) and 0 <= index < self.num_hidden_layers for index in value):
+                    raise ValueError(f"global_attn_indexes must be layer numbers below {self.num_hidden_layers}: {value}")
+            elif field.name == "layer_norm_eps":
+                if not isinstance(value, float) or value <= 0:
+                    raise ValueError(f"layer_norm_eps must be a positive number, not {value!r}")
+            elif not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+                raise ValueError(f"{field.name} must be a positive integer, not {value!r}")
+        for whole, part in (
+            ("image_size", "patch_size"),
+            ("pretrain_image_size", "patch_size"),
+            ("hidden_size", "num_attention_heads"),
+        ):
+            if getattr(self, whole) % getattr(self, part):
+                raise ValueError(
+                    f"{whole} ({getattr(self, whole)}) must be a multiple of {part} ({getattr(self, part)})"
+                )
+
+    @property
+    def grid_size(self) -> int:
+        """Side of the image embedding, in patches (72 for SAM 3)."""
+        return self.image_size // self.patch_size
+
+    @property
+    def low_res_size(self) -> int:
+        """Side of the low-resolution logits and of a mask input (288 for SAM 3)."""
+        return 4 * self.grid_size
+
+    @classmethod
+    def from_json(cls, path: Path) -> Architecture:
+        """Reads a JSON object with any of this class's fields; the rest keep SAM 3's own sizes.
+
+        Raises:
+            ExportError: no such file, not JSON, an unknown key or a value that makes no network.
+        """
+        try:
+            values = json.loads(path.read_text())
+        except OSError as error:
+            raise ExportError(f"{path}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise ExportError(f"{path}: not a JSON file ({error})") from error
+        if not isinstance(values, dict):
+            raise ExportError(f"{path}: expected a JSON object of sizes, found {type(values).__name__}")
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ExportError(f"{path}: unknown key {', '.join(unknown)}")
+        try:
+            if "global_attn_indexes" in values:
+                values["global_attn_indexes"] = tuple(values["global_attn_indexes"])
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise ExportError(f"{path}: {error}") from error
+
+    @classmethod
+    def of_model(cls, model: Sam3TrackerModel) -> Architecture:
+        """The sizes of a loaded network."""
+        backbone = model.config.vision_config.backbone_config
+        return cls(
+            image_size=backbone.image_size,
+            pretrain_image_size=backbone.pretrain_image_size,
+            patch_size=backbone.patch_size,
+            hidden_size=backbone.hidden_size,
+            intermediate_size=backbone.intermediate_size,
+            num_hidden_layers=backbone.num_hidden_layers,
+            num_attention_heads=backbone.num_attention_heads,
+            window_size=backbone.window_size,
+            global_attn_indexes=tuple(backbone.global_attn_indexes),
+            fpn_hidden_size=model.config.vision_config.fpn_hidden_size,
+            decoder_mlp_size=model.config.mask_decoder_config.mlp_dim,
+            layer_norm_eps=META_LAYER_NORM_EPS,
+        )
+
+    def build(self) -> Sam3TrackerModel:
+        """The network of these sizes with fresh weights, in evaluation mode, fp32, on the CPU."""
+        from transformers import Sam3TrackerConfig, Sam3TrackerModel
+
+        grid = self.grid_size
+        backbone: dict[str, Any] = {
+            "model_type": "sam3_vit_model",
+            "image_size": self.image_size,
+            "pretrain_image_size": self.pretrain_image_size,
+            "patch_size": self.patch_size,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "window_size": self.window_size,
+            "global_attn_indexes": list(self.global_attn_indexes),
+            "layer_norm_eps": self.layer_norm_eps,
+        }
+        config = Sam3TrackerConfig(
+            vision_config={
+                "model_type": "sam3_vision_model",
+                "backbone_config": backbone,
+                "fpn_hidden_size": self.fpn_hidden_size,
+                "backbone_feature_sizes": [[4 * grid, 4 * grid], [2 * grid, 2 * grid], [grid, grid]],
+            },
+            prompt_encoder_config={
+                "hidden_size": self.fpn_hidden_size,
+                "image_size": self.image_size,
+                "patch_size": self.patch_size,
+            },
+            mask_decoder_config={
+                "hidden_size": self.fpn_hidden_size,
+                "iou_head_hidden_dim": self.fpn_hidden_size,
+                "mlp_dim": self.decoder_mlp_size,
+            },
+        )
+        return Sam3TrackerModel(config).eval()

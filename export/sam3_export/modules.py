@@ -1,0 +1,138 @@
+"""The two halves of SAM 3 as modules that trace and export: the same weights, Meta's arithmetic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import Sam3TrackerModel
+
+# Meta normalises grey levels as (x / 255 - 0.5) / 0.5.
+PIXEL_MEAN = PIXEL_STD = 0.5
+
+
+class ImageEncoder(nn.Module):
+    """Pixels to what the mask decoder needs of an image.
+
+    Args of `forward`: `pixels` uint8 [B, S, S, 3], RGB, at the network's resolution.
+    Returns: (high_res_features_0 [B, C/8, 4g, 4g], high_res_features_1 [B, C/4, 2g, 2g],
+    image_embedding [B, C, g, g]), fp32, where g = S / patch size; C = 256 and g = 72 for SAM 3.
+    """
+
+    def __init__(self, model: Sam3TrackerModel) -> None:
+        super().__init__()
+        self.backbone = model.vision_encoder.backbone
+        # The neck's last level (x 1/2) is not used by the tracker.
+        self.levels = nn.ModuleList(model.vision_encoder.neck.fpn_layers[:3])
+        self.conv_s0 = model.mask_decoder.conv_s0
+        self.conv_s1 = model.mask_decoder.conv_s1
+        self.no_memory_embedding = model.no_memory_embedding
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See the class."""
+        scaled = (pixels.permute(0, 3, 1, 2).float() / 255 - PIXEL_MEAN) / PIXEL_STD
+        tokens = self.backbone(scaled).last_hidden_state
+        # Meta's predictor adds this embedding to the level that becomes the image embedding;
+        # transformers adds it to the level that is dropped.
+        grid = scaled.shape[-1] // self.backbone.config.patch_size
+        patches = tokens.reshape(-1, grid, grid, tokens.shape[-1]).permute(0, 3, 1, 2)
+        fine, middle, coarse = (level(patches) for level in self.levels)
+        return self.conv_s0(fine), self.conv_s1(middle), coarse + self.no_memory_embedding.reshape(1, -1, 1, 1)
+
+
+class MaskDecoder(nn.Module):
+    """Features of an image and a prompt to low-resolution logits and scores, best first.
+
+    Args of `forward` (h = w = 4g, the low-resolution size; 288 for SAM 3):
+        image_embedding, high_res_features_0, high_res_features_1: as `ImageEncoder` returns them.
+        point_coords: fp32 [B, N, 2], (x, y) as fractions of the image's width and height.
+        point_labels: int32 [B, N]; 1 foreground, 0 background, 2 and 3 the corners of a box, -1 padding.
+            Meta's predictor puts a box in front of the points and one padding point behind them.
+        mask_input: fp32 [B, 1, h, w], logits of an earlier answer; ignored where has_mask_input is false.
+        has_mask_input: bool [B, 1].
+        mask_tokens: int32 [B, M], the decoder's mask tokens to answer with: [0] for a single mask,
+            [1, 2, 3] for the candidates.
+    Returns: (mask_logits fp32 [B, M, h, w], scores fp32 [B, M]); scores are the model's own estimates of IoU.
+    """
+
+    def __init__(self, model: Sam3TrackerModel) -> None:
+        super().__init__()
+        self.prompt_encoder = model.prompt_encoder
+        self.decoder = model.mask_decoder
+        self.image_size = float(model.prompt_encoder.input_image_size)
+        with torch.no_grad():
+            positions = model.get_image_wide_positional_embeddings()
+        self.register_buffer("image_positions", positions, persistent=False)
+        self.image_positions: Tensor
+
+    def forward(
+        self,
+        image_embedding: Tensor,
+        high_res_features_0: Tensor,
+        high_res_features_1: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+        mask_tokens: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        logits, scores = self._all_tokens(
+            image_embedding,
+            [high_res_features_0, high_res_features_1],
+            self._sparse(point_coords, point_labels),
+            self._dense(mask_input, has_mask_input),
+        )
+        tokens = self._replace_unstable(mask_tokens.long(), logits, scores)
+        scores, order = torch.sort(scores.gather(1, tokens), dim=1, descending=True, stable=True)
+        tokens = tokens.gather(1, order)
+        index = tokens[:, :, None, None].expand(-1, -1, logits.shape[2], logits.shape[3])
+        return logits.gather(1, index), scores
+
+    def _sparse(self, coords: Tensor, labels: Tensor) -> Tensor:
+        return self.prompt_encoder._embed_points(
+            coords.unsqueeze(1) * self.image_size, labels.unsqueeze(1), pad=False
+        )
+
+    def _dense(self, mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
+        embedded = self.prompt_encoder.mask_embed(mask_input)
+        absent = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        return torch.where(has_mask_input[:, :, None, None], embedded, absent)
+
+    def _all_tokens(
+        self, embedding: Tensor, high_res: list[Tensor], sparse: Tensor, dense: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [B, 4, h, w] and scores [B, 4] of every mask token: one pass for the first, cut in two by
+        transformers' flag, so it is run without the flag's choice."""
+        decoder = self.decoder
+        batch, channels, height, width = embedding.shape
+        tokens = torch.cat([decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight])
+        tokens = torch.cat([tokens.expand(batch, 1, -1, -1), sparse], dim=2)
+        positions = self.image_positions.expand(batch, -1, -1, -1)
+        tokens, keys = decoder.transformer(
+            point_embeddings=tokens,
+            image_embeddings=embedding + dense,
+            image_positional_embeddings=positions,
+            attention_similarity=None,
+        )
+        keys = keys.transpose(2, 3).reshape(batch, channels, height, width)
+        upscaled = decoder.activation(decoder.upscale_layer_norm(decoder.upscale_conv1(keys) + high_res[1]))
+        upscaled = decoder.activation(decoder.upscale_conv2(upscaled) + high_res[0])
+        weights = torch.stack(
+            [mlp(tokens[:, 0, 2 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
+        )
+        logits = (weights @ upscaled.flatten(2)).reshape(batch, -1, upscaled.shape[2], upscaled.shape[3])
+        return logits, decoder.iou_prediction_head(tokens[:, 0, 1])
+
+    def _replace_unstable(self, tokens: Tensor, logits: Tensor, scores: Tensor) -> Tensor:
+        """Token 0 gives way to the best-scored other one where its mask is unstable, as in Meta's predictor."""
+        delta = self.decoder.dynamic_multimask_stability_delta
+        inner = (logits[:, 0] > delta).flatten(1).sum(1).float()
+        outer = (logits[:, 0] > -delta).flatten(1).sum(1).float()
+        stability = torch.where(outer > 0, inner / outer, torch.ones_like(inner))
+        unstable = stability < self.decoder.dynamic_multimask_stability_thresh
+        best = scores[:, 1:].argmax(dim=1) + 1
+        return torch.where((tokens == 0) & unstable[:, None], best[:, None], tokens)
