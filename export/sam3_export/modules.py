@@ -87,7 +87,7 @@ class MaskDecoder(nn.Module):
             self._dense(mask_input, has_mask_input),
         )
         tokens = self._replace_unstable(mask_tokens.long(), logits, scores)
-        scores, order = torch.sort(scores.gather(1, tokens), dim=1, descending=True, stable=True)
+        scores, order = torch.sort(scores.gather(1, tokens), dim=1, descending=True)
         tokens = tokens.gather(1, order)
         index = tokens[:, :, None, None].expand(-1, -1, logits.shape[2], logits.shape[3])
         return logits.gather(1, index), scores

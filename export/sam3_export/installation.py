@@ -1,0 +1,111 @@
+"""Puts a set of artifacts into the model repository in one step.
+
+    model_repository/sam3/exports/<set>/            export.json and one folder a model
+    model_repository/sam3/exports/current           -> <set>
+    model_repository/sam3_image_encoder/1           -> ../sam3/exports/current/sam3_image_encoder
+    model_repository/sam3_mask_decoder/1            -> ../sam3/exports/current/sam3_mask_decoder
+
+Moving `current` is one rename, so no reader finds the encoder of one set beside the decoder of another.
+`sam3-serve` holds a shared lock on `exports/.swap.lock` while Triton loads, so that the rename waits for it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from sam3_export.errors import ExportError
+
+EXPORTS = Path("sam3") / "exports"
+CURRENT = "current"
+SWAP_LOCK = ".swap.lock"
+_EXPORT_LOCK = ".export.lock"
+_STAGING = ".staging"
+
+
+def check_repository(repository: Path, model_names: tuple[str, ...]) -> None:
+    """Says what would make an installation impossible.
+
+    Raises:
+        ExportError: not a model repository of this project, or a model's version folder is somebody else's.
+    """
+    for model_name in ("sam3", *model_names):
+        if not (repository / model_name / "config.pbtxt").is_file():
+            raise ExportError(f"{repository}: not this project's model repository ({model_name}/config.pbtxt is missing)")
+    for model_name in model_names:
+        version = repository / model_name / "1"
+        if version.exists() and not version.is_symlink():
+            raise ExportError(f"{version}: was not made by sam3-export; move it away first")
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuses to begin an export that cannot fit.
+
+    Raises:
+        ExportError: fewer than `needed` bytes are free where `folder` lies.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ExportError(f"{folder}: {needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free")
+
+
+@contextmanager
+def staging(repository: Path) -> Iterator[Path]:
+    """An empty folder for a set in the making; what is left in it at the end is deleted.
+
+    Raises:
+        ExportError: another export into this repository is under way.
+    """
+    exports = repository / EXPORTS
+    exports.mkdir(exist_ok=True)
+    with (exports / _EXPORT_LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ExportError(f"{repository}: another sam3-export is writing here; try again when it is done") from error
+        folder = exports / _STAGING
+        shutil.rmtree(folder, ignore_errors=True)  # of an export that was killed
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def install(repository: Path, staged: Path, set_name: str, model_names: tuple[str, ...]) -> None:
+    """Makes the staged set the one that servers load, and deletes the earlier ones."""
+    exports = repository / EXPORTS
+    destination = exports / set_name
+    staged.rename(destination)
+    with (exports / SWAP_LOCK).open("a") as lock:
+        _wait_for_servers(lock)
+        for model_name in model_names:
+            target = Path("..") / EXPORTS / CURRENT / model_name
+            _point(repository / model_name / "1", target)
+        _point(exports / CURRENT, Path(set_name))
+    for entry in exports.iterdir():
+        if entry.is_dir() and not entry.is_symlink() and entry != destination:
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _wait_for_servers(lock: IO[str]) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("waiting for a server that is loading this repository ...", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _point(link: Path, target: Path) -> None:
+    """Makes `link` a symbolic link to `target`, replacing an earlier one in a single step."""
+    if link.is_symlink() and Path(os.readlink(link)) == target:
+        return
+    fresh = link.with_name(f".{link.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(link)

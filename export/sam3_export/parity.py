@@ -1,0 +1,137 @@
+"""The gate that every artifact passes before it is installed: it answers as the PyTorch module does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from sam3_export import samples
+from sam3_export.architecture import Architecture
+from sam3_export.errors import ExportError
+from sam3_export.formats import Artifact, Declared, run_module
+from sam3_export.samples import Arrays
+from sam3_export.spec import MINIMUM_MASK_IOU, ComponentSpec, TensorSpec
+
+# Other seeds than the sample that an artifact was traced on.
+_SEED = 1000
+
+
+class ParityError(ExportError):
+    """An artifact does not answer as the PyTorch module does."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs, and what the PyTorch module answers to them."""
+
+    name: str
+    inputs: Arrays
+    expected: Arrays
+
+
+@dataclass
+class Parity:
+    """What was measured: per case and output, the largest difference as a fraction of the tolerance's scale."""
+
+    differences: dict[str, dict[str, float]] = field(default_factory=dict)
+    minimum_mask_iou: float | None = None
+
+
+def encoder_cases(module: nn.Module, spec: ComponentSpec, architecture: Architecture) -> list[Case]:
+    """Images in batches of other sizes than the sample's."""
+    cases = []
+    for batch in samples.PARITY_BATCHES:
+        inputs = samples.pixels(architecture, batch, _SEED + batch)
+        cases.append(Case(f"batch of {batch}", inputs, run_module(module, spec, inputs)))
+    return cases
+
+
+def decoder_cases(
+    module: nn.Module, spec: ComponentSpec, architecture: Architecture, features: Arrays
+) -> list[Case]:
+    """Prompts of every kind, on features of real encodes (of at least as many images as the largest batch)."""
+    cases = []
+    for number, shape in enumerate(samples.PARITY_PROMPTS):
+        own = {name: np.ascontiguousarray(values[: shape.batch]) for name, values in features.items()}
+        inputs = {**own, **samples.prompts(architecture, shape, _SEED + number)}
+        cases.append(Case(shape.name, inputs, run_module(module, spec, inputs)))
+    return cases
+
+
+def check(
+    artifact: Artifact,
+    spec: ComponentSpec,
+    cases: list[Case],
+    mask_size: int,
+    report: Callable[[str], None] = lambda case: None,
+) -> Parity:
+    """Compares an artifact with PyTorch: names, dtypes, shapes, values, then the masks.
+
+    Args:
+        mask_size: side in pixels to which logits are resized before their masks are compared.
+        report: told the name of each case before it is run.
+
+    Raises:
+        ParityError: the first difference beyond the tolerances.
+    """
+    _check_declared(artifact, spec)
+    parity = Parity()
+    for case in cases:
+        report(case.name)
+        answer = artifact.run(case.inputs)
+        parity.differences[case.name] = {
+            tensor.name: _compare(tensor, spec, case, answer.get(tensor.name)) for tensor in spec.outputs
+        }
+        if "MASK_LOGITS" in answer:
+            iou = mask_iou(answer["MASK_LOGITS"], case.expected["MASK_LOGITS"], mask_size)
+            parity.minimum_mask_iou = min(iou, parity.minimum_mask_iou or 1.0)
+            if not iou >= MINIMUM_MASK_IOU:
+                raise ParityError(
+                    f"{spec.title}, {case.name}: a mask's IoU with PyTorch's is {iou:.4f}, below {MINIMUM_MASK_IOU}"
+                )
+    return parity
+
+
+def mask_iou(left: np.ndarray, right: np.ndarray, size: int) -> float:
+    """The lowest IoU between the masks of two arrays of logits [B, M, h, w], resized to `size` pixels."""
+    masks = [
+        torch.nn.functional.interpolate(
+            torch.from_numpy(logits), (size, size), mode="bilinear", align_corners=False
+        ).numpy()
+        > 0
+        for logits in (left, right)
+    ]
+    shared = np.logical_and(*masks).sum(axis=(2, 3))
+    either = np.logical_or(*masks).sum(axis=(2, 3))
+    return float(np.where(either > 0, shared / np.maximum(either, 1), 1.0).min())
+
+
+def _check_declared(artifact: Artifact, spec: ComponentSpec) -> None:
+    declared = artifact.declared()
+    if declared is None:
+        return
+    for kind, found, wanted in (("input", declared[0], spec.inputs), ("output", declared[1], spec.outputs)):
+        expected = [Declared(tensor.name, tensor.dtype, tensor.axes) for tensor in wanted]
+        if found != expected:
+            raise ParityError(f"{spec.title}: declares the {kind}s {found}, but the spec says {expected}")
+
+
+def _compare(tensor: TensorSpec, spec: ComponentSpec, case: Case, found: np.ndarray | None) -> float:
+    where = f"{spec.title}, {case.name}: {tensor.name}"
+    expected = case.expected[tensor.name]
+    if found is None:
+        raise ParityError(f"{where} is missing from the answer")
+    if found.dtype != np.dtype(tensor.dtype):
+        raise ParityError(f"{where} has the dtype {found.dtype}, not {tensor.dtype}")
+    if found.shape != expected.shape:
+        raise ParityError(f"{where} has the shape {found.shape}, not {expected.shape}")
+    scale = max(1.0, float(np.abs(expected).max()))
+    difference = float(np.abs(found - expected).max()) / scale
+    tolerance = spec.tolerances[tensor.name]
+    if not difference <= tolerance:  # NaN fails too
+        raise ParityError(f"{where} differs from PyTorch by {difference:.2e} of its scale, more than {tolerance:.0e}")
+    return difference

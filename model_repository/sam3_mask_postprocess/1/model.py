@@ -1,0 +1,34 @@
+"""Triton's side of the postprocessing."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from mask_postprocess import clamp, to_mask, to_png
+
+
+class TritonPythonModel:
+    """`MASK_LOGITS`, `SCORES` and `ORIGINAL_SIZE` to `MASKS`, `SCORES` and `LOW_RES_LOGITS` of one image."""
+
+    def initialize(self, args) -> None:
+        """One thread an instance: instances, not OpenCV's pool, use the cores."""
+        cv2.setNumThreads(1)
+
+    def execute(self, requests) -> list:
+        """One response a request."""
+        return [self._respond(request) for request in requests]
+
+    def _respond(self, request):
+        logits, scores, original_size = (
+            pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+            for name in ("MASK_LOGITS", "SCORES", "ORIGINAL_SIZE")
+        )
+        height, width = original_size.tolist()
+        makers = {
+            "MASKS": lambda: np.array([to_png(to_mask(row, (height, width))) for row in logits[0]], np.object_),
+            "SCORES": lambda: scores[0],
+            "LOW_RES_LOGITS": lambda: clamp(logits[0]),
+        }
+        wanted = request.requested_output_names()
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, makers[name]()) for name in wanted])

@@ -1,0 +1,40 @@
+"""An encoded image to the pixels that the network sees, as Meta's predictor prepares them. Knows nothing of Triton."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+
+class ImageError(ValueError):
+    """The bytes are not an image that can be read."""
+
+
+def decode(encoded: bytes) -> Image.Image:
+    """Bytes of a PNG, JPEG, WebP, ... to an RGB image, its pixels as stored: EXIF orientation is not applied.
+
+    Raises:
+        ImageError: empty, not an image, truncated, or too many pixels (Pillow's limit).
+    """
+    if not encoded:
+        raise ImageError("the image is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # below the limit it is only large
+            with Image.open(io.BytesIO(encoded)) as image:
+                return image.convert("RGB")
+    except UnidentifiedImageError as error:
+        raise ImageError(f"not an image in a format that is known ({len(encoded)} bytes)") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"the image has too many pixels: {error}") from error
+    except Exception as error:  # Pillow's decoders raise errors of many kinds on damaged files
+        raise ImageError(f"the image is damaged or truncated: {error}") from error
+
+
+def to_network_pixels(image: Image.Image, size: int) -> np.ndarray:
+    """RGB image to uint8 [1, size, size, 3]: squashed to a square, bilinear with antialiasing."""
+    resized = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(resized, np.uint8)[None]

@@ -1,0 +1,41 @@
+"""Triton's side of the preprocessing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from image_preprocess import ImageError, decode, to_network_pixels
+
+# Written by sam3-export beside the artifacts, from the folder of this model.
+EXPORT_REPORT = Path("..") / "sam3" / "exports" / "current" / "export.json"
+
+
+class TritonPythonModel:
+    """`IMAGE` to `PIXELS` and `ORIGINAL_SIZE` (height, width)."""
+
+    def initialize(self, args) -> None:
+        """Reads the network's resolution from the export's report."""
+        report = Path(args["model_repository"]) / EXPORT_REPORT
+        if not report.is_file():
+            raise pb_utils.TritonModelException(f"{report} is missing: run sam3-export into this repository")
+        self.size = int(json.loads(report.read_text())["image_size"])
+
+    def execute(self, requests) -> list:
+        """One response a request; a bad image fails alone."""
+        return [self._respond(request) for request in requests]
+
+    def _respond(self, request):
+        encoded = pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy().reshape(-1)[0]
+        try:
+            image = decode(encoded)
+        except ImageError as error:
+            return pb_utils.InferenceResponse([], pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
+        outputs = {
+            "PIXELS": to_network_pixels(image, self.size),
+            "ORIGINAL_SIZE": np.array([image.height, image.width], np.int32),
+        }
+        wanted = request.requested_output_names()
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, outputs[name]) for name in wanted])

@@ -1,0 +1,124 @@
+"""Checks a prompt and lays it out as Meta's predictor does. Knows nothing of Triton."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+FOREGROUND, BACKGROUND, BOX_FIRST, BOX_SECOND, PADDING = 1, 0, 2, 3, -1
+# Of the decoder's four mask tokens, the first is made for a single mask, the others for candidates.
+SINGLE_TOKEN, CANDIDATE_TOKENS = [0], [1, 2, 3]
+# How far outside the image's edges a coordinate may lie, in pixels: rounding does that, a wrong frame does more.
+MARGIN = 1.0
+
+
+class PromptError(ValueError):
+    """A prompt that makes no sense; the text names the fault."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt in pixels of the original image; `None` where a part was not given.
+
+    points float [N, 2] as (x, y), labels int [N], box float [4] as (x1, y1, x2, y2),
+    mask_input float [1, h, w].
+    """
+
+    points: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    box: np.ndarray | None = None
+    mask_input: np.ndarray | None = None
+    multimask: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A prompt as the mask decoder takes it, a batch of one.
+
+    point_coords float32 [1, N, 2] (fractions of width and height), point_labels int32 [1, N],
+    mask_input float32 [1, 1, h, w], has_mask_input bool [1, 1], mask_tokens int32 [1, M].
+    """
+
+    point_coords: np.ndarray
+    point_labels: np.ndarray
+    mask_input: np.ndarray
+    has_mask_input: np.ndarray
+    mask_tokens: np.ndarray
+
+
+def lay_out(prompt: Prompt, original_size: tuple[int, int], low_res_size: tuple[int, int]) -> Layout:
+    """A checked prompt: the box first, then the points, and one padding point behind them.
+
+    Args:
+        original_size: (height, width) of the image in pixels.
+        low_res_size: (height, width) of a mask input.
+
+    Raises:
+        PromptError: no point and no box, or one that does not fit the image.
+    """
+    coords, labels = _checked_points(prompt, original_size)
+    if prompt.box is not None:
+        coords = np.concatenate([_checked_box(prompt.box, original_size), coords])
+        labels = np.concatenate([[BOX_FIRST, BOX_SECOND], labels])
+    if not len(coords):
+        raise PromptError("no prompt: give POINTS, a BOX, or both (a MASK_INPUT refines them)")
+    height, width = original_size
+    fractions = coords / np.array([width, height], np.float32)
+    mask = np.zeros((1, *low_res_size), np.float32)
+    if prompt.mask_input is not None:
+        mask = _checked_mask(prompt.mask_input, low_res_size)
+    tokens = CANDIDATE_TOKENS if prompt.multimask else SINGLE_TOKEN
+    return Layout(
+        point_coords=np.concatenate([fractions, np.zeros((1, 2))]).astype(np.float32)[None],
+        point_labels=np.concatenate([labels, [PADDING]]).astype(np.int32)[None],
+        mask_input=mask[None],
+        has_mask_input=np.array([[prompt.mask_input is not None]]),
+        mask_tokens=np.array([tokens], np.int32),
+    )
+
+
+def _checked_points(prompt: Prompt, original_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    if prompt.points is None:
+        if prompt.labels is not None and len(prompt.labels):
+            raise PromptError(f"{len(prompt.labels)} LABELS were given without POINTS")
+        return np.zeros((0, 2), np.float32), np.zeros(0, np.int32)
+    points = prompt.points
+    labels = np.full(len(points), FOREGROUND) if prompt.labels is None else prompt.labels
+    if len(labels) != len(points):
+        raise PromptError(f"{len(points)} POINTS, but {len(labels)} LABELS")
+    for index, point in enumerate(points):
+        _check_inside(f"POINTS[{index}]", point, original_size)
+    for index, label in enumerate(labels):
+        if label not in (FOREGROUND, BACKGROUND):
+            raise PromptError(f"LABELS[{index}] is {label}; a label is 1 (foreground) or 0 (background)")
+    return points, labels
+
+
+def _checked_box(box: np.ndarray, original_size: tuple[int, int]) -> np.ndarray:
+    corners = box.reshape(2, 2)
+    for name, corner in zip(("BOX (x1, y1)", "BOX (x2, y2)"), corners, strict=True):
+        _check_inside(name, corner, original_size)
+    if (corners[1] <= corners[0]).any():
+        raise PromptError(f"BOX {box.tolist()} is not x1 < x2, y1 < y2")
+    return corners
+
+
+def _checked_mask(mask: np.ndarray, low_res_size: tuple[int, int]) -> np.ndarray:
+    if mask.shape != (1, *low_res_size):
+        raise PromptError(
+            f"MASK_INPUT has the shape {list(mask.shape)}, but this model takes {[1, *low_res_size]} "
+            "(one row of LOW_RES_LOGITS)"
+        )
+    if not np.isfinite(mask).all():
+        raise PromptError("MASK_INPUT holds NaN or infinity")
+    return mask.astype(np.float32)
+
+
+def _check_inside(name: str, point: np.ndarray, original_size: tuple[int, int]) -> None:
+    height, width = original_size
+    x, y = (float(value) for value in point)
+    if not (np.isfinite(x) and np.isfinite(y)):
+        raise PromptError(f"{name} is ({x}, {y}); coordinates must be finite")
+    if not (-MARGIN <= x <= width + MARGIN and -MARGIN <= y <= height + MARGIN):
+        raise PromptError(f"{name} is ({x:g}, {y:g}), outside the image of {width} x {height} pixels")

@@ -1,0 +1,74 @@
+"""The command `sam3-serve`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from sam3_server.errors import ServerError
+from sam3_server.launcher import GRPC_PORT, HTTP_PORT, LOOPBACK, METRICS_PORT, Ports, TritonServer
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sam3-serve",
+        description="Serve a SAM 3 model repository with a local Triton, until Ctrl-C or SIGTERM.",
+    )
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        default=Path("model_repository"),
+        metavar="DIR",
+        help="the model repository, with artifacts installed by sam3-export (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="a way of deploying, of those in ensemble_configs/ beside the repository (default: the "
+        "repository's own configs: ONNX Runtime on the CPU)",
+    )
+    parser.add_argument("--http-port", type=int, default=HTTP_PORT, metavar="N", help="default: %(default)s")
+    parser.add_argument("--grpc-port", type=int, default=GRPC_PORT, metavar="N", help="default: %(default)s")
+    parser.add_argument("--metrics-port", type=int, default=METRICS_PORT, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--address",
+        default=LOOPBACK,
+        metavar="IP",
+        help="the address to listen on (default: %(default)s, this machine alone)",
+    )
+    return parser
+
+
+def _stop(signal_number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code: 0 when it was told to stop, else 1 with one line on stderr."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _stop)
+    ports = Ports(options.http_port, options.grpc_port, options.metrics_port)
+    server = TritonServer(options.repository, sys.stderr, options.profile, ports, options.address)
+    try:
+        with server:
+            print(
+                f"SAM 3 is served: gRPC {server.grpc_url}, HTTP {server.http_url}, metrics {server.metrics_url}\n"
+                "Stop it with Ctrl-C.",
+                flush=True,
+            )
+            code = server.wait()
+    except KeyboardInterrupt:
+        print("Stopped.", flush=True)
+        return 0
+    except ServerError as error:
+        print(f"sam3-serve: {error}", file=sys.stderr)
+        return 1
+    print(f"sam3-serve: tritonserver ended by itself with exit code {code}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

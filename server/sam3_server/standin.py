@@ -1,0 +1,61 @@
+"""What the two stand-in backends share: requests of equal shape in, one batch through a model, answers out.
+
+They take the place of Triton's C++ backends `onnxruntime` and `pytorch` where those are not installed.
+Imported by the backends' `model.py` inside Triton's Python backend alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+Arrays = dict[str, np.ndarray]
+
+
+def artifact_path(version_folder: str, config: dict[str, Any]) -> Path:
+    """The model file that a config names.
+
+    Raises:
+        TritonModelException: the file is missing.
+    """
+    path = Path(version_folder) / config["default_model_filename"]
+    if not path.is_file():
+        raise pb_utils.TritonModelException(f"the artifact {path} is missing: run sam3-export")
+    return path
+
+
+def config_of(args: dict[str, str]) -> dict[str, Any]:
+    """The model's config from the arguments of `initialize`."""
+    return json.loads(args["model_config"])
+
+
+def artifact_of(args: dict[str, str]) -> Path:
+    """The model file from the arguments of `initialize`."""
+    return artifact_path(f"{args['model_repository']}/{args['model_version']}", config_of(args))
+
+
+def respond(requests: list, input_names: list[str], run: Callable[[Arrays], Arrays]) -> list:
+    """Runs requests, which Triton has batched by equal shape, as one batch and splits the answer."""
+    inputs = [
+        {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in input_names}
+        for request in requests
+    ]
+    try:
+        outputs = run({name: np.concatenate([one[name] for one in inputs]) for name in input_names})
+    except Exception as error:  # the runtime's own errors; the whole batch shares the fate
+        pb_utils.Logger.log_error(f"inference failed: {error}")
+        failure = pb_utils.TritonError(f"inference failed: {str(error).splitlines()[0]}", pb_utils.TritonError.INTERNAL)
+        return [pb_utils.InferenceResponse([], failure) for _ in requests]
+    responses = []
+    start = 0
+    for request, one in zip(requests, inputs, strict=True):
+        stop = start + len(one[input_names[0]])
+        tensors = [pb_utils.Tensor(name, outputs[name][start:stop]) for name in request.requested_output_names()]
+        responses.append(pb_utils.InferenceResponse(tensors))
+        start = stop
+    return responses
