@@ -49,7 +49,8 @@ def _stop(signal_number: int, frame: FrameType | None) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0 when it was told to stop, else 1 with one line on stderr."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     ports = Ports(options.http_port, options.grpc_port, options.metrics_port)
     server = TritonServer(options.repository, sys.stderr, options.profile, ports, options.address)
     try:

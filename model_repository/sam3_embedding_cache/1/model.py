@@ -18,14 +18,12 @@ ENCODE_MODEL = "sam3_encode"
 
 # Triton puts these in front of an error of an inner model; the caller did not ask for sam3_encode.
 _ENSEMBLE_PREFIX = re.compile(r"^(in ensemble '[^']*', )+")
+# An error loses its code on the way back from sam3_encode; sam3_preprocess begins its own with this.
+INVALID_IMAGE = "invalid image: "
 
 
 class EncodeError(Exception):
-    """`sam3_encode` answered with an error; carries its Triton code."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
+    """`sam3_encode` answered with an error."""
 
 
 @dataclass(frozen=True)
@@ -134,15 +132,15 @@ class TritonPythonModel:
         self.encoders.shutdown(wait=True)
 
     def _admit(self, request) -> None:
-        image, claimed = _bytes_input(request, "IMAGE"), _bytes_input(request, "IMAGE_ID")
+        image, claimed = _bytes_input(request, "IMAGE"), _bytes_input(request, "CACHED_IMAGE_ID")
         claimed_id = None if claimed is None else claimed.decode("utf-8", "replace")
         key = image_id(image) if image is not None else claimed_id or ""
         reply = Reply(request, key)
         if image is None and claimed is None:
-            reply.error("neither IMAGE nor IMAGE_ID was given", pb_utils.TritonError.INVALID_ARG)
+            reply.error("neither IMAGE nor CACHED_IMAGE_ID was given", pb_utils.TritonError.INVALID_ARG)
             return
         if claimed_id is not None and claimed_id != key:
-            message = f"IMAGE_ID is {claimed_id!r}, but the sha256 of IMAGE is {key}"
+            message = f"CACHED_IMAGE_ID is {claimed_id!r}, but the sha256 of IMAGE is {key}"
             reply.error(message, pb_utils.TritonError.INVALID_ARG)
             return
         try:
@@ -162,9 +160,11 @@ class TritonPythonModel:
         try:
             embedding = _call_encoder(image)
         except Exception as error:  # whatever it is, those who wait must hear of it
-            code = error.code if isinstance(error, EncodeError) else pb_utils.TritonError.INTERNAL
+            message = str(error)
+            at_fault = message.startswith(INVALID_IMAGE)
+            code = pb_utils.TritonError.INVALID_ARG if at_fault else pb_utils.TritonError.INTERNAL
             for reply in self.cache.fail(key):
-                reply.error(str(error), code)
+                reply.error(message, code)
         else:
             for reply in self.cache.complete(key, embedding, time.monotonic() - started):
                 reply.embedding(embedding, hit=False)
@@ -183,8 +183,7 @@ def _call_encoder(image: bytes) -> ImageEmbedding:
         inputs=[pb_utils.Tensor("IMAGE", np.array([image], np.object_))],
     ).exec()
     if response.has_error():
-        error = response.error()
-        raise EncodeError(_ENSEMBLE_PREFIX.sub("", error.message()), error.code())
+        raise EncodeError(_ENSEMBLE_PREFIX.sub("", response.error().message()))
     # The response's memory goes back to Triton; what is kept must be a copy.
     outputs = {tensor.name(): tensor.as_numpy().copy() for tensor in response.output_tensors()}
     return ImageEmbedding({name: outputs[name] for name in FEATURES}, outputs[ORIGINAL_SIZE])

@@ -9,8 +9,16 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 
+# Opens every message about an image that cannot be read. The embedding cache tells by it that the caller
+# is at fault: an error loses its code on the way back from a call between models.
+INVALID_IMAGE = "invalid image: "
+
+
 class ImageError(ValueError):
     """The bytes are not an image that can be read."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(INVALID_IMAGE + reason)
 
 
 def decode(encoded: bytes) -> Image.Image:
@@ -20,18 +28,18 @@ def decode(encoded: bytes) -> Image.Image:
         ImageError: empty, not an image, truncated, or too many pixels (Pillow's limit).
     """
     if not encoded:
-        raise ImageError("the image is empty (0 bytes)")
+        raise ImageError("it is empty (0 bytes)")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # below the limit it is only large
             with Image.open(io.BytesIO(encoded)) as image:
                 return image.convert("RGB")
     except UnidentifiedImageError as error:
-        raise ImageError(f"not an image in a format that is known ({len(encoded)} bytes)") from error
+        raise ImageError(f"the format of its {len(encoded)} bytes is not known") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"the image has too many pixels: {error}") from error
+        raise ImageError(f"it has too many pixels ({error})") from error
     except Exception as error:  # Pillow's decoders raise errors of many kinds on damaged files
-        raise ImageError(f"the image is damaged or truncated: {error}") from error
+        raise ImageError(f"it is damaged or truncated ({error})") from error
 
 
 def to_network_pixels(image: Image.Image, size: int) -> np.ndarray:

@@ -1,0 +1,63 @@
+"""An image as callers give it, to the encoded bytes that travel."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+from PIL import Image
+
+from sam3_triton.errors import InvalidInputError
+
+ImageSource = Union[str, Path, bytes, Image.Image, np.ndarray]
+
+# Level 1: pixels that are sent once are not worth more of the caller's time.
+_PNG_LEVEL = 1
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """Bytes of an image file, and the id that the server gives them."""
+
+    data: bytes
+    image_id: str
+
+    @classmethod
+    def of(cls, source: ImageSource) -> EncodedImage:
+        """Takes the bytes of an image file as they are, reads a path, encodes pixels as PNG.
+
+        Args:
+            source: a path, the bytes of an image file, a PIL image, or pixels uint8 [H, W, 3] (RGB) or [H, W] (grey).
+
+        Raises:
+            InvalidInputError: the path cannot be read, or the pixels are no image.
+        """
+        data = _encode(source)
+        return cls(data, hashlib.sha256(data).hexdigest())
+
+
+def _encode(source: ImageSource) -> bytes:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    if isinstance(source, (str, Path)):
+        try:
+            return Path(source).read_bytes()
+        except OSError as error:
+            raise InvalidInputError(f"{source}: {error.strerror or error}") from error
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or not (source.ndim == 2 or (source.ndim == 3 and source.shape[2] == 3)):
+            raise InvalidInputError(
+                f"pixels must be uint8 [H, W, 3] or [H, W], not {source.dtype} {list(source.shape)}"
+            )
+        if not source.size:
+            raise InvalidInputError(f"the image has no pixels: its shape is {list(source.shape)}")
+        source = Image.fromarray(source)
+    if isinstance(source, Image.Image):
+        buffer = io.BytesIO()
+        source.save(buffer, "PNG", compress_level=_PNG_LEVEL)
+        return buffer.getvalue()
+    raise InvalidInputError(f"an image is a path, bytes, a PIL image or an array, not {type(source).__name__}")

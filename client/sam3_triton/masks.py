@@ -1,0 +1,88 @@
+"""Masks as files and as pictures, and the drop-in for applications that have a `get_mask_from_sam`."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from sam3_triton.client import DEFAULT_URL, Sam3Client
+from sam3_triton.errors import Sam3Error
+
+_log = logging.getLogger(__name__)
+_MASK_COLOUR = (30, 144, 255)
+_POINT_COLOURS = {1: (60, 200, 80), 0: (230, 60, 50)}
+_MASK_OPACITY = 0.55
+
+
+def save_mask(mask: bytes | np.ndarray, path: str | Path) -> Path:
+    """Writes a mask as an 8-bit grey PNG of 0 and 255 and returns its absolute path.
+
+    Args:
+        mask: a PNG file, or bool [H, W].
+    """
+    path = Path(path).absolute()
+    if isinstance(mask, np.ndarray):
+        Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(path, "PNG")
+    else:
+        path.write_bytes(mask)
+    return path
+
+
+def overlay(
+    image: Image.Image,
+    mask: np.ndarray,
+    points: Sequence[Sequence[float]] = (),
+    labels: Sequence[int] | None = None,
+    box: Sequence[float] | None = None,
+) -> Image.Image:
+    """The image with the mask (bool [H, W]) tinted and outlined, and the prompt drawn over it."""
+    pixels = np.asarray(image.convert("RGB"), np.float32)
+    tint = np.where(mask[..., None], _MASK_OPACITY, 0.0)
+    mixed = pixels * (1 - tint) + np.array(_MASK_COLOUR, np.float32) * tint
+    inner = mask.copy()
+    inner[1:-1, 1:-1] &= mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
+    mixed[mask & ~inner] = 255
+    picture = Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(picture)
+    radius = max(4, round(max(picture.size) / 110))
+    if box is not None:
+        draw.rectangle([*box], outline=(255, 255, 255), width=max(2, radius // 3))
+    for (x, y), label in zip(points, labels or [1] * len(points), strict=True):
+        circle = (x - radius, y - radius, x + radius, y + radius)
+        draw.ellipse(circle, fill=_POINT_COLOURS[label], outline=(255, 255, 255), width=max(2, radius // 3))
+    return picture
+
+
+def get_mask_from_sam(
+    image_path: str | Path,
+    points: Sequence[Sequence[float]],
+    labels: Sequence[int] | None = None,
+    url: str | None = None,
+) -> str | None:
+    """Saves the best mask as `{basename}_mask_{6 hex}.png` beside the image and returns its absolute path.
+
+    Args:
+        url: of Triton; left out, the environment's SAM3_URL, else this machine's default port.
+
+    Returns: None where it failed; the reason is logged.
+    """
+    source = Path(image_path)
+    try:
+        with Sam3Client(url or os.environ.get("SAM3_URL", DEFAULT_URL)) as client:
+            prediction = client.predict(source, points=points, labels=labels)
+        return str(save_mask(prediction.mask_pngs[0], source.with_name(f"{source.stem}_mask_{secrets.token_hex(3)}.png")))
+    except (Sam3Error, OSError) as error:
+        _log.error("no mask for %s: %s", source, error)
+        return None
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Bytes of an image file to an RGB image, its pixels as stored (EXIF orientation is not applied)."""
+    return Image.open(io.BytesIO(data)).convert("RGB")

@@ -1,0 +1,106 @@
+"""A prompt as callers give it, checked as far as it can be without the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sam3_triton.errors import InvalidInputError
+
+FOREGROUND, BACKGROUND = 1, 0
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What to segment, in pixels of the original image, origin top left.
+
+    Attributes:
+        points: float32 [N, 2], (x, y); None without points.
+        labels: int32 [N], 1 foreground or 0 background; as many as points.
+        box: float32 [4], (x1, y1, x2, y2); None without a box.
+        mask_input: float32 [1, h, w], a row of an earlier answer's low-resolution logits; None without.
+        multimask: three candidates instead of one mask.
+    """
+
+    points: np.ndarray | None
+    labels: np.ndarray | None
+    box: np.ndarray | None
+    mask_input: np.ndarray | None
+    multimask: bool
+
+    @classmethod
+    def of(
+        cls,
+        points: Sequence[Sequence[float]] | np.ndarray | None = None,
+        labels: Sequence[int] | np.ndarray | None = None,
+        box: Sequence[float] | np.ndarray | None = None,
+        mask_input: np.ndarray | None = None,
+        multimask: bool = False,
+    ) -> Prompt:
+        """Builds a prompt from what callers have at hand; labels left out are all foreground.
+
+        Raises:
+            InvalidInputError: no point and no box, or a part of a wrong shape or with impossible values.
+        """
+        checked_points = None if points is None else _floats("points", points, ("N", 2))
+        if checked_points is not None and not len(checked_points):
+            checked_points = None
+        checked_labels = _labels(labels, 0 if checked_points is None else len(checked_points))
+        checked_box = None if box is None else _box(box)
+        if checked_points is None and checked_box is None:
+            raise InvalidInputError("no prompt: give points, a box, or both")
+        mask = None if mask_input is None else _mask(mask_input)
+        return cls(checked_points, checked_labels if checked_points is not None else None, checked_box, mask, multimask)
+
+
+def _floats(name: str, values: Any, shape: tuple[Any, ...]) -> np.ndarray:
+    try:
+        array = np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{name} must be numbers of the shape {_shown(shape)}, not {values!r}") from error
+    if array.size == 0 and shape[0] == "N":
+        return array.reshape(0, *shape[1:])
+    if array.ndim != len(shape) or any(
+        isinstance(wanted, int) and found != wanted for found, wanted in zip(array.shape, shape, strict=True)
+    ):
+        raise InvalidInputError(f"{name} must have the shape {_shown(shape)}, not {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise InvalidInputError(f"{name} must be finite: {array.tolist()}")
+    return array
+
+
+def _labels(labels: Any, count: int) -> np.ndarray:
+    if labels is None:
+        return np.full(count, FOREGROUND, np.int32)
+    try:
+        array = np.asarray(labels)
+        integers = array.astype(np.int32)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"labels must be a list of 0 and 1, not {labels!r}") from error
+    if array.ndim != 1:
+        raise InvalidInputError(f"labels must be a list of 0 and 1, not {labels!r}")
+    if len(array) != count:
+        raise InvalidInputError(f"{count} points, but {len(array)} labels")
+    for label in array.tolist():
+        if isinstance(label, bool) or label not in (FOREGROUND, BACKGROUND):
+            raise InvalidInputError(f"a label is 1 (foreground) or 0 (background), not {label!r}")
+    return integers
+
+
+def _box(box: Any) -> np.ndarray:
+    array = _floats("box", box, (4,))
+    if array[2] <= array[0] or array[3] <= array[1]:
+        raise InvalidInputError(f"box must be x1, y1, x2, y2 with x1 < x2 and y1 < y2: {array.tolist()}")
+    return array
+
+
+def _mask(mask: Any) -> np.ndarray:
+    array = np.asarray(mask)
+    return _floats("mask_input", array[None] if array.ndim == 2 else array, (1, "h", "w"))
+
+
+def _shown(shape: tuple[Any, ...]) -> str:
+    return "[" + ", ".join(str(axis) for axis in shape) + "]"
