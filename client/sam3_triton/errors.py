@@ -1,11 +1,11 @@
 """What the client raises.
 
-    Sam3Error
-    ├── InvalidInputError (ValueError)    the image or the prompt makes no sense
-    ├── ImageNotCachedError (LookupError) an id was sent alone, and the server does not know it
-    ├── ServerUnavailableError            no server, not ready, or too busy: try again later
-    ├── DeadlineExceededError (TimeoutError)
-    └── PredictionError                   the server failed
+Sam3Error
+├── InvalidInputError (ValueError)    the image or the prompt makes no sense
+├── ImageNotCachedError (LookupError) an id was sent alone, and the server does not know it
+├── ServerUnavailableError            no server, not ready, or too busy: try again later
+├── DeadlineExceededError (TimeoutError)
+└── PredictionError                   the server failed
 """
 
 from __future__ import annotations

@@ -6,14 +6,13 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Union
 
 import numpy as np
 from PIL import Image
 
 from sam3_triton.errors import InvalidInputError
 
-ImageSource = Union[str, Path, bytes, Image.Image, np.ndarray]
+ImageSource = str | Path | bytes | Image.Image | np.ndarray
 
 # Level 1: pixels that are sent once are not worth more of the caller's time.
 _PNG_LEVEL = 1

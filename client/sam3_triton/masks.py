@@ -77,7 +77,8 @@ def get_mask_from_sam(
     try:
         with Sam3Client(url or os.environ.get("SAM3_URL", DEFAULT_URL)) as client:
             prediction = client.predict(source, points=points, labels=labels)
-        return str(save_mask(prediction.mask_pngs[0], source.with_name(f"{source.stem}_mask_{secrets.token_hex(3)}.png")))
+        target = source.with_name(f"{source.stem}_mask_{secrets.token_hex(3)}.png")
+        return str(save_mask(prediction.mask_pngs[0], target))
     except (Sam3Error, OSError) as error:
         _log.error("no mask for %s: %s", source, error)
         return None

@@ -52,14 +52,14 @@ class Transport(Protocol):
 
 
 def connect(url: str, timeout_s: float) -> Transport:
-    """The transport for a URL: `host:port` and `grpc://` are gRPC, `http://` is HTTP; `grpcs://` and `https://` use TLS.
+    """The transport for a URL: `host:port` and `grpc://` are gRPC, `http://` is HTTP; `grpcs://`, `https://` use TLS.
 
     Raises:
         InvalidInputError: a URL of another kind.
     """
     parts = urlsplit(url if "://" in url else f"grpc://{url}")
     if parts.scheme not in ("grpc", "grpcs", "http", "https") or not parts.hostname:
-        raise InvalidInputError(f"{url!r} is not the address of a Triton: host:port, grpc://host:port or http://host:port")
+        raise InvalidInputError(f"{url!r} is no address of a Triton: host:port, grpc://host:port or http://host:port")
     tls = parts.scheme in ("grpcs", "https")
     if parts.scheme.startswith("grpc"):
         return GrpcTransport(parts.netloc, tls, timeout_s)

@@ -41,8 +41,9 @@ class Architecture:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name == "global_attn_indexes":
-                if not all(isinstance(index, int) and 0 <= index < self.num_hidden_layers for index in value):
-                    raise ValueError(f"global_attn_indexes must be layer numbers below {self.num_hidden_layers}: {value}")
+                layers = range(self.num_hidden_layers)
+                if not all(isinstance(index, int) and index in layers for index in value):
+                    raise ValueError(f"global_attn_indexes must be layer numbers below {len(layers)}: {value}")
             elif field.name == "layer_norm_eps":
                 if not isinstance(value, float) or value <= 0:
                     raise ValueError(f"layer_norm_eps must be a positive number, not {value!r}")

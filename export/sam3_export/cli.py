@@ -17,7 +17,7 @@ def _formats(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     unknown = [name for name in names if name not in _FORMATS]
     if unknown or not names:
-        raise argparse.ArgumentTypeError(f"unknown format {', '.join(unknown) or text!r}; there are {', '.join(_FORMATS)}")
+        raise argparse.ArgumentTypeError(f"unknown format {unknown or text!r}; there are {', '.join(_FORMATS)}")
     return names
 
 

@@ -116,5 +116,3 @@ def _report(checkpoint: Checkpoint, artifacts: dict[str, Any]) -> dict[str, Any]
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "exported_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
-
-

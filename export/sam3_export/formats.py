@@ -15,10 +15,9 @@ import torch
 from torch import nn
 
 from sam3_export.samples import Arrays
-from sam3_export.spec import BATCH, Axis, ComponentSpec
+from sam3_export.spec import Axis, ComponentSpec
 
 ONNX_OPSET = 18
-# One protobuf file holds at most 2 GB; SAM 3's encoder in fp32 is 1.8 GB.
 _ONNX_TO_NUMPY = {
     "tensor(float)": "float32",
     "tensor(uint8)": "uint8",
@@ -79,9 +78,7 @@ class Onnx:
 
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
         """See `Format`."""
-        dynamic_shapes = tuple(
-            {position: torch.export.Dim.DYNAMIC for position in tensor.dynamic_axes} for tensor in spec.inputs
-        )
+        dynamic_shapes = tuple(dict.fromkeys(tensor.dynamic_axes, torch.export.Dim.DYNAMIC) for tensor in spec.inputs)
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module,
@@ -91,7 +88,7 @@ class Onnx:
                 input_names=[tensor.name for tensor in spec.inputs],
                 output_names=[tensor.name for tensor in spec.outputs],
                 dynamic_shapes=dynamic_shapes,
-                external_data=False,
+                external_data=False,  # a protobuf file holds 2 GB; SAM 3's encoder in fp32 is 1.8 GB
                 verbose=False,
             )
             if program is None:
@@ -116,9 +113,7 @@ class OnnxArtifact:
         """See `Artifact`."""
 
         def read(nodes) -> list[Declared]:  # type: ignore[no-untyped-def]
-            return [
-                Declared(node.name, _ONNX_TO_NUMPY.get(node.type, node.type), tuple(node.shape)) for node in nodes
-            ]
+            return [Declared(node.name, _ONNX_TO_NUMPY.get(node.type, node.type), tuple(node.shape)) for node in nodes]
 
         return read(self.session.get_inputs()), read(self.session.get_outputs())
 
@@ -154,7 +149,6 @@ class TorchScriptArtifact:
 
     def declared(self) -> None:
         """See `Artifact`."""
-        return None
 
     def run(self, inputs: Arrays) -> Arrays:
         """See `Artifact`."""
@@ -174,8 +168,9 @@ def _name_axes(model, spec: ComponentSpec) -> None:  # type: ignore[no-untyped-d
             if inferred is None or len(inferred) != len(tensor.axes):
                 raise RuntimeError(f"the exporter gives {tensor.name} the shape {inferred}")
             for position, axis in enumerate(tensor.axes):
-                if isinstance(inferred[position], int) and inferred[position] != axis:
-                    raise RuntimeError(f"the exporter baked axis {position} of {tensor.name} in as {inferred[position]}")
+                length = inferred[position]
+                if isinstance(length, int) and length != axis:
+                    raise RuntimeError(f"the exporter baked axis {position} of {tensor.name} in as {length}")
             value.shape = onnx_ir.Shape(tensor.axes)
 
 

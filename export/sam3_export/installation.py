@@ -12,7 +12,6 @@ Moving `current` is one rename, so no reader finds the encoder of one set beside
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +35,9 @@ def check_repository(repository: Path, model_names: tuple[str, ...]) -> None:
     """
     for model_name in ("sam3", *model_names):
         if not (repository / model_name / "config.pbtxt").is_file():
-            raise ExportError(f"{repository}: not this project's model repository ({model_name}/config.pbtxt is missing)")
+            raise ExportError(
+                f"{repository}: no model repository of this project ({model_name}/config.pbtxt is missing)"
+            )
     for model_name in model_names:
         version = repository / model_name / "1"
         if version.exists() and not version.is_symlink():
@@ -67,7 +68,7 @@ def staging(repository: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ExportError(f"{repository}: another sam3-export is writing here; try again when it is done") from error
+            raise ExportError(f"{repository}: another sam3-export is at work here; wait for it") from error
         folder = exports / _STAGING
         shutil.rmtree(folder, ignore_errors=True)  # of an export that was killed
         folder.mkdir()
@@ -103,7 +104,7 @@ def _wait_for_servers(lock: IO[str]) -> None:
 
 def _point(link: Path, target: Path) -> None:
     """Makes `link` a symbolic link to `target`, replacing an earlier one in a single step."""
-    if link.is_symlink() and Path(os.readlink(link)) == target:
+    if link.is_symlink() and link.readlink() == target:
         return
     fresh = link.with_name(f".{link.name}.new")
     fresh.unlink(missing_ok=True)

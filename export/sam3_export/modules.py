@@ -93,9 +93,7 @@ class MaskDecoder(nn.Module):
         return logits.gather(1, index), scores
 
     def _sparse(self, coords: Tensor, labels: Tensor) -> Tensor:
-        return self.prompt_encoder._embed_points(
-            coords.unsqueeze(1) * self.image_size, labels.unsqueeze(1), pad=False
-        )
+        return self.prompt_encoder._embed_points(coords.unsqueeze(1) * self.image_size, labels.unsqueeze(1), pad=False)
 
     def _dense(self, mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
         embedded = self.prompt_encoder.mask_embed(mask_input)

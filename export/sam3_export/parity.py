@@ -50,9 +50,7 @@ def encoder_cases(module: nn.Module, spec: ComponentSpec, architecture: Architec
     return cases
 
 
-def decoder_cases(
-    module: nn.Module, spec: ComponentSpec, architecture: Architecture, features: Arrays
-) -> list[Case]:
+def decoder_cases(module: nn.Module, spec: ComponentSpec, architecture: Architecture, features: Arrays) -> list[Case]:
     """Prompts of every kind, on features of real encodes (of at least as many images as the largest batch)."""
     cases = []
     for number, shape in enumerate(samples.PARITY_PROMPTS):

@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -71,7 +72,7 @@ class Reply:
 class CacheMetrics:
     """The cache's counts on Triton's metrics port."""
 
-    _HELP = {
+    _HELP: ClassVar = {
         "hits": "Requests answered from the cache",
         "misses": "Requests that started an encode",
         "coalesced": "Requests that waited for an encode that another one had started",

@@ -8,7 +8,6 @@ import warnings
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-
 # Opens every message about an image that cannot be read. The embedding cache tells by it that the caller
 # is at fault: an error loses its code on the way back from a call between models.
 INVALID_IMAGE = "invalid image: "
