@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -139,14 +140,14 @@ class TritonServer:
 
     def _prepare(self) -> list[str]:
         if not (self.repository / "sam3" / "config.pbtxt").is_file():
-            raise ServerError(f"{self.repository}: not this project's model repository (sam3/config.pbtxt is missing)")
+            raise ServerError(f"{self.repository}: no model repository (sam3/config.pbtxt is missing)")
         for model in ARTIFACT_MODELS:
             if not (self.repository / model / "1").is_dir():
                 raise ServerError(
                     f"{self.repository / model}: no artifact is installed; run sam3-export --checkpoint PATH"
                 )
         for name, port in (("http", self.ports.http), ("grpc", self.ports.grpc), ("metrics", self.ports.metrics)):
-            _check_free(self.address, port, name)
+            check_free(self.address, port, f"choose another one with --{name}-port")
         return profiles.install(self.repository, self.profile) if self.profile else []
 
     def _launch(self) -> None:
@@ -228,13 +229,15 @@ def _loading(repository: Path) -> Iterator[None]:
         yield
 
 
-def _check_free(address: str, port: int, name: str) -> None:
+def check_free(address: str, port: int, advice: str) -> None:
+    """Raises a ServerError, which ends with `advice`, where something listens on a port already."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
         except OSError as error:
-            raise ServerError(f"port {port} is in use; choose another one with --{name}-port") from error
+            reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+            raise ServerError(f"port {port} of {address} {reason}; {advice}") from error
 
 
 def _remove_shared_memory(prefix: str) -> None:

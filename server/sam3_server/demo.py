@@ -1,0 +1,135 @@
+"""`make demo` and `make serve`: a photo and a click through gateway, ensemble and back, on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import httpx
+import numpy as np
+from sam3_triton import overlay
+from sam3_triton.cli import GATEWAY_PORT
+from sam3_triton.masks import open_image
+
+from sam3_server.errors import ServerError
+from sam3_server.launcher import LOOPBACK, TritonServer, check_free
+
+REPOSITORY = Path("model_repository")
+REPORT = REPOSITORY / "sam3" / "exports" / "current" / "export.json"
+OUT = Path("out")
+PHOTO = Path("tests/data/golden/coffee.png")
+CLICK = (300, 200)  # x, y in pixels, on the cup
+# Until a trained demonstration checkpoint exists, the golden set's random weights stand in for it.
+RANDOM_CHECKPOINT = Path("tests/data/golden/sam3_tiny.pt")
+GATEWAY_URL = f"http://{LOOPBACK}:{GATEWAY_PORT}"
+_START_TIMEOUT_S = 60
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the demonstration and returns its exit code: 0, or 1 with one line on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m sam3_server.demo", description=__doc__)
+    parser.add_argument("--stay", action="store_true", help="keep serving until Ctrl-C")
+    options = parser.parse_args(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    OUT.mkdir(exist_ok=True)
+    try:
+        check_free(LOOPBACK, GATEWAY_PORT, "the gateway needs it")
+        print(f"Starting Triton and the gateway (logs: {OUT}/triton.log, {OUT}/gateway.log) ...", flush=True)
+        with (OUT / "triton.log").open("w") as log, TritonServer(REPOSITORY, log) as server, _gateway(server.grpc_url):
+            _click_twice()
+            if options.stay:
+                _stay(server)
+    except KeyboardInterrupt:
+        print("Stopped.")
+    except (ServerError, httpx.HTTPError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _click_twice() -> None:
+    photo = PHOTO.read_bytes()
+    print(f"POST {GATEWAY_URL}/predict/mask: {PHOTO} with a click at {CLICK}")
+    for name, note in (("first", "the image is encoded"), ("second", "its embedding is cached")):
+        started = time.monotonic()
+        png = _post(photo)
+        print(f"  {name} click: {1000 * (time.monotonic() - started):6.0f} ms   ({note})")
+    (OUT / "mask.png").write_bytes(png)
+    picture = open_image(photo)
+    mask = np.asarray(open_image(png).convert("L")) > 0
+    overlay(picture, mask, [CLICK]).save(OUT / "overlay.png")
+    print(f"Wrote {OUT}/mask.png and {OUT}/overlay.png: {mask.mean():.0%} of the photo is in the mask.")
+    checkpoint: dict[str, Any] = json.loads(REPORT.read_text())["checkpoint"]
+    if checkpoint["sha256"] == hashlib.sha256(RANDOM_CHECKPOINT.read_bytes()).hexdigest():
+        print("The weights are RANDOM, so the mask is noise: this shows the way of a click, not SAM 3's quality.")
+    else:
+        print(f"The weights are those of {checkpoint['source']}.")
+
+
+def _post(photo: bytes) -> bytes:
+    answer = httpx.post(
+        f"{GATEWAY_URL}/predict/mask",
+        files={"image": (PHOTO.name, photo, "image/png")},
+        data={"points": json.dumps([CLICK])},
+        timeout=600,
+    )
+    if answer.status_code != httpx.codes.OK:
+        raise ServerError(f"the gateway answered {answer.status_code}: {answer.text}")
+    return answer.content
+
+
+@contextmanager
+def _gateway(triton_url: str) -> Iterator[None]:
+    command = [sys.executable, "-m", "sam3_triton.cli", "gateway", "--port", str(GATEWAY_PORT), "--triton", triton_url]
+    with (OUT / "gateway.log").open("w") as log:
+        # Its own session: a Ctrl-C is ours to pass on, after the work in hand.
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            _wait_for_gateway(process)
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_for_gateway(process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{GATEWAY_URL}/health", timeout=10).json()["model_loaded"]:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.1)
+    raise ServerError(f"the gateway did not start; see {OUT}/gateway.log")
+
+
+def _stay(server: TritonServer) -> None:
+    print(
+        f"\nServing: gateway {GATEWAY_URL}, Triton gRPC {server.grpc_url}, HTTP {server.http_url}, "
+        f"metrics {server.metrics_url}\n"
+        "Try:\n"
+        f"  curl -F image=@{PHOTO} -F 'points=[[{CLICK[0]}, {CLICK[1]}]]' {GATEWAY_URL}/predict/mask -o mask.png\n"
+        "Stop it with Ctrl-C.",
+        flush=True,
+    )
+    code = server.wait()
+    raise ServerError(f"tritonserver ended by itself with exit code {code}; see {OUT}/triton.log")
+
+
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
