@@ -1,0 +1,73 @@
+"""Servers over freshly exported artifacts, started once for the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import golden
+import pytest
+from repository import copy_repository, free_ports
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the golden checkpoint exported in both formats by the command that users type."""
+    return _export(tmp_path_factory.mktemp("exported"), golden.CHECKPOINT)
+
+
+@pytest.fixture(scope="session")
+def exported_unstable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the weights that make mask token 0 unstable."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("unstable")
+    content = torch.load(golden.CHECKPOINT, weights_only=True)
+    for name in golden.document()["unstable_tensors"]:
+        content["model"][name] = content["model"][name].float() * golden.document()["unstable_scale"]
+    checkpoint = folder / "sam3_unstable.pt"
+    torch.save(content, checkpoint)
+    return _export(folder, checkpoint)
+
+
+def _export(folder: Path, checkpoint: Path) -> Path:
+    from sam3_export.cli import main
+
+    repository = copy_repository(folder)
+    arguments = ["--checkpoint", str(checkpoint), "--config", str(golden.CONFIG), "--repository", str(repository)]
+    assert main(arguments) == 0
+    return repository
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    """Starts a server over a repository and a profile, or hands out the one that runs already."""
+    from sam3_server import Ports, TritonServer
+
+    servers: dict[tuple[Path, str | None], TritonServer] = {}
+    with ExitStack() as stack:
+
+        def start(repository: Path, profile: str | None = None) -> TritonServer:
+            if (repository, profile) not in servers:
+                log = stack.enter_context((tmp_path_factory.mktemp("triton") / "triton.log").open("w"))
+                server = TritonServer(repository, log, profile, Ports(*free_ports(3)))
+                servers[repository, profile] = stack.enter_context(server)
+            return servers[repository, profile]
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def server(serve, exported: Path):
+    """The server that most tests use: ONNX artifacts, the default profile."""
+    return serve(exported)
+
+
+@pytest.fixture(scope="session")
+def gateway(server) -> Iterator[str]:
+    """The address of a `sam3 gateway` in front of `server`, in a process of its own."""
+    from processes import run_gateway
+
+    with run_gateway(server.grpc_url) as url:
+        yield url

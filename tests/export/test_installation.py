@@ -1,0 +1,211 @@
+"""Installing a set is one step, and a failed export leaves no trace."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import golden
+import pytest
+from repository import copy_repository
+from sam3_export import cli, installation
+from sam3_export.errors import ExportError
+from sam3_export.exporter import MODEL_NAMES
+
+ENCODER, DECODER = MODEL_NAMES
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    return copy_repository(tmp_path)
+
+
+def install(repository: Path, name: str) -> None:
+    with installation.staging(repository) as staged:
+        for model in MODEL_NAMES:
+            (staged / model).mkdir()
+            (staged / model / "model.onnx").write_text(name)
+        installation.install(repository, staged, name, MODEL_NAMES)
+
+
+def installed(repository: Path) -> tuple[str, str]:
+    encoder, decoder = ((repository / model / "1" / "model.onnx").read_text() for model in MODEL_NAMES)
+    return encoder, decoder
+
+
+def tree(repository: Path) -> dict[str, bytes | str]:
+    """Every file and link with its content; the locks aside."""
+    return {
+        str(path.relative_to(repository)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
+        for path in repository.rglob("*")
+        if (path.is_symlink() or path.is_file()) and not path.name.endswith(".lock")
+    }
+
+
+def test_a_set_replaces_the_one_before(repository: Path) -> None:
+    install(repository, "first")
+    assert installed(repository) == ("first", "first")
+    install(repository, "second")
+    assert installed(repository) == ("second", "second")
+    assert not (repository / "sam3" / "exports" / "first").exists()
+
+
+def test_a_repository_that_is_moved_keeps_its_artifacts(repository: Path, tmp_path: Path) -> None:
+    install(repository, "first")
+    moved = tmp_path / "elsewhere"
+    shutil.move(repository, moved)
+    assert installed(moved) == ("first", "first")
+
+
+def test_nobody_sees_the_encoder_of_one_set_beside_the_decoder_of_another(repository: Path) -> None:
+    install(repository, "0")
+    done = threading.Event()
+    mixed: list[tuple[str, str]] = []
+
+    def watch() -> None:
+        # One look at `current`, as one directory: the links of both models go through it.
+        while not done.is_set():
+            current = (repository / "sam3" / "exports" / "current").resolve()
+            try:
+                seen = tuple((current / model / "model.onnx").read_text() for model in MODEL_NAMES)
+            except FileNotFoundError:  # replaced and deleted since the look
+                continue
+            if len(set(seen)) != 1:
+                mixed.append(seen)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for number in range(50):
+        install(repository, str(number + 1))
+    done.set()
+    watcher.join()
+    assert not mixed
+    assert installed(repository) == ("50", "50")
+
+
+def test_a_server_that_is_loading_is_waited_for(repository: Path) -> None:
+    install(repository, "first")
+    with (repository / "sam3" / "exports" / ".swap.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # as sam3-serve holds it while Triton loads
+        exporter = threading.Thread(target=install, args=(repository, "second"))
+        exporter.start()
+        time.sleep(0.3)
+        assert installed(repository) == ("first", "first")
+    exporter.join(10)
+    assert installed(repository) == ("second", "second")
+
+
+def test_a_second_export_at_the_same_time_is_refused(repository: Path) -> None:
+    with (
+        installation.staging(repository),
+        pytest.raises(ExportError, match="another sam3-export"),
+        installation.staging(repository),
+    ):
+        pass
+
+
+def test_what_a_killed_export_left_is_cleared(repository: Path) -> None:
+    leftover = repository / "sam3" / "exports" / ".staging" / "half"
+    leftover.mkdir(parents=True)
+    with installation.staging(repository) as staged:
+        assert not any(staged.iterdir())
+
+
+def test_a_version_folder_of_somebody_else_is_left_alone(repository: Path) -> None:
+    (repository / DECODER / "1").mkdir()
+    with pytest.raises(ExportError, match="was not made by sam3-export"):
+        installation.check_repository(repository, MODEL_NAMES)
+
+
+def test_too_little_space_is_told_before_the_work(repository: Path) -> None:
+    with pytest.raises(ExportError, match=r"GB are needed, .* GB are free"):
+        installation.check_space(repository, 10**18)
+
+
+def run(repository: Path, *arguments: str) -> int:
+    basic = ["--checkpoint", str(golden.CHECKPOINT), "--config", str(golden.CONFIG), "--repository", str(repository)]
+    return cli.main([*basic, "--formats", "torchscript", *arguments])
+
+
+def _altered_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TorchScript is written with a weight that is slightly off."""
+    import torch
+    from sam3_export.formats import TorchScript
+
+    write = TorchScript.write
+
+    def altered(self, module, spec, sample, path) -> None:  # type: ignore[no-untyped-def]
+        if spec.model_name == DECODER:
+            with torch.no_grad():
+                module.decoder.upscale_conv2.bias.add_(0.05)
+        write(self, module, spec, sample, path)
+
+    monkeypatch.setattr(TorchScript, "write", altered)
+
+
+def _full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 10, 0))
+
+
+def _full_disk_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's writer tells of a full disk by a RuntimeError."""
+    from sam3_export.formats import TorchScript
+
+    def fail(self, module, spec, sample, path) -> None:  # type: ignore[no-untyped-def]
+        path.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/12: file write failed\nmore")
+
+    monkeypatch.setattr(TorchScript, "write", fail)
+
+
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [
+        (_altered_weights, "mask decoder, one point, single mask: MASK_LOGITS differs from PyTorch"),
+        (_full_disk, "GB are needed, 0.00 GB are free"),
+        (_full_disk_on_the_way, "model.pt: cannot be written (PytorchStreamWriter failed"),
+    ],
+)
+def test_a_failed_export_leaves_the_repository_as_it_was(
+    fault: Callable,
+    line: str,
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    install(repository, "before")
+    before = tree(repository)
+    fault(monkeypatch)
+    assert run(repository) == 1
+    errors = [text for text in capsys.readouterr().err.splitlines() if text.startswith("sam3-export: ")]
+    assert len(errors) == 1
+    assert line in errors[0]
+    assert tree(repository) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--checkpoint", "nowhere.pt"], "nowhere.pt: no such file or directory"),
+        (["--config", "nowhere.json"], "nowhere.json: No such file or directory"),
+        (["--checkpoint", __file__], "test_installation.py: not a PyTorch checkpoint"),
+        (["--repository", "nowhere"], "nowhere: no model repository"),
+    ],
+)
+def test_wrong_arguments_are_told_in_one_line(
+    arguments: list[str], line: str, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(repository, *arguments) == 1
+    errors = [text for text in capsys.readouterr().err.splitlines() if text.startswith("sam3-export: ")]
+    assert len(errors) == 1
+    assert line in errors[0]
+
+
+def test_an_unknown_format_is_told(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(repository, "--formats", "onnx,tensorflow")
+    assert "unknown format ['tensorflow']; there are onnx, torchscript" in capsys.readouterr().err

@@ -1,0 +1,82 @@
+"""The reference cases of Meta's own implementation (tests/data/golden/README.md)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FOLDER = Path(__file__).parent / "data" / "golden"
+CHECKPOINT = FOLDER / "sam3_tiny.pt"
+CONFIG = FOLDER / "sam3_tiny.json"
+
+# What a Pillow resize, one grey level apart from Meta's, may change.
+SCORE_TOLERANCE = 1e-3
+LOGIT_TOLERANCE = 0.3
+MINIMUM_IOU = 0.99
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt on one photo, and Meta's answer, sorted best score first."""
+
+    name: str
+    photo: Path
+    prompt: dict[str, Any]  # keyword arguments of Sam3Client.predict
+    scores: np.ndarray
+    low_res_logits: np.ndarray
+    masks: np.ndarray  # bool [M, H, W]
+
+    @property
+    def unstable(self) -> bool:
+        """Whether it needs the weights that force the fallback from mask token 0."""
+        return "/unstable/" in self.name
+
+
+@cache
+def document() -> dict[str, Any]:
+    """cases.json."""
+    return json.loads((FOLDER / "cases.json").read_text())
+
+
+@cache
+def cases() -> list[Case]:
+    """All cases."""
+    with np.load(FOLDER / "reference.npz") as reference:
+        return [_case(entry, reference) for entry in document()["cases"]]
+
+
+def case(name: str) -> Case:
+    """The case of a name."""
+    return next(case for case in cases() if case.name == name)
+
+
+def _case(entry: dict[str, Any], reference: Any) -> Case:
+    name = entry["name"]
+    order = np.argsort(-reference[f"{name}/scores"], kind="stable")
+    prompt = {
+        "points": entry.get("point_coords"),
+        "labels": entry.get("point_labels"),
+        "box": entry.get("box"),
+        "mask_input": reference[entry["mask_input"]] if entry.get("mask_input") else None,
+        "multimask": entry["multimask_output"],
+    }
+    masks = np.unpackbits(reference[f"{name}/masks"], axis=-1)[..., : entry["width"]].astype(bool)
+    return Case(
+        name=name,
+        photo=FOLDER / entry["photo"],
+        prompt=prompt,
+        scores=reference[f"{name}/scores"][order],
+        low_res_logits=reference[f"{name}/low_res_logits"][order],
+        masks=masks[order],
+    )
+
+
+def iou(left: np.ndarray, right: np.ndarray) -> float:
+    """Of two masks; 1 where both are empty."""
+    either = np.logical_or(left, right).sum()
+    return float(np.logical_and(left, right).sum() / either) if either else 1.0

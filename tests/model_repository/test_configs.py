@@ -1,0 +1,100 @@
+"""The configs agree with the export's spec and with each other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from repository import PROJECT
+from sam3_export import spec
+from sam3_export.architecture import Architecture
+from tritonclient.grpc import model_config_pb2
+
+CONFIGS = sorted((PROJECT / "model_repository").glob("*/config.pbtxt"))
+PROFILES = sorted((PROJECT / "ensemble_configs").glob("*/*.pbtxt"))
+COMPONENTS = {
+    component.model_name: component
+    for component in (spec.image_encoder(Architecture()), spec.mask_decoder(Architecture()))
+}
+TYPES = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8", "int32": "TYPE_INT32", "bool": "TYPE_BOOL"}
+
+
+def parse(path: Path) -> model_config_pb2.ModelConfig:
+    return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+
+
+def identify(path: Path) -> str:
+    return str(path.relative_to(PROJECT))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=identify)
+def test_a_config_says_its_name_and_its_profile(path: Path) -> None:
+    config = parse(path)
+    assert config.name == path.parent.name
+    assert config.parameters["profile"].string_value == "default"
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=identify)
+def test_a_profile_is_for_a_model_and_says_its_name(path: Path) -> None:
+    config = parse(path)
+    assert config.name == path.stem
+    assert (PROJECT / "model_repository" / path.stem / "config.pbtxt").is_file()
+    assert config.parameters["profile"].string_value == path.parent.name
+
+
+@pytest.mark.parametrize("path", CONFIGS + PROFILES, ids=identify)
+def test_instances_batches_and_delays_are_explicit(path: Path) -> None:
+    config = parse(path)
+    assert re.search(r"^max_batch_size:", path.read_text(), re.MULTILINE)
+    if config.platform == "ensemble":
+        return
+    assert [group.count for group in config.instance_group]
+    if config.max_batch_size:
+        assert "max_queue_delay_microseconds" in path.read_text()
+
+
+@pytest.mark.parametrize("model", COMPONENTS)
+def test_onnx_configs_leave_the_tensors_to_the_model_file(model: str) -> None:
+    # A fixed axis written as -1 is refused by the native backend, and sizes must not stand in a config.
+    config = parse(PROJECT / "model_repository" / model / "config.pbtxt")
+    assert config.backend == "onnxruntime"
+    assert not config.input
+    assert not config.output
+
+
+@pytest.mark.parametrize("model", COMPONENTS)
+def test_torchscript_configs_give_the_specs_tensors_in_its_order(model: str) -> None:
+    config = parse(PROJECT / "ensemble_configs" / "torchscript" / f"{model}.pbtxt")
+    component = COMPONENTS[model]
+    for declared, tensors in ((config.input, component.inputs), (config.output, component.outputs)):
+        assert [tensor.name for tensor in declared] == [tensor.name for tensor in tensors]
+        for found, wanted in zip(declared, tensors, strict=True):
+            assert model_config_pb2.DataType.Name(found.data_type) == TYPES[wanted.dtype]
+            assert len(found.dims) == len(wanted.axes) - 1  # without the batch axis
+            for length, axis in zip(found.dims, wanted.axes[1:], strict=True):
+                assert length in (-1, axis) if isinstance(axis, int) else length == -1
+
+
+def test_ensembles_use_the_tensors_of_the_spec() -> None:
+    used: dict[str, set[str]] = {model: set() for model in COMPONENTS}
+    for name in ("sam3", "sam3_encode"):
+        for step in parse(PROJECT / "model_repository" / name / "config.pbtxt").ensemble_scheduling.step:
+            if step.model_name in used:
+                used[step.model_name] |= {*step.input_map, *step.output_map}
+    for model, component in COMPONENTS.items():
+        assert used[model] == {tensor.name for tensor in (*component.inputs, *component.outputs)}
+
+
+@pytest.mark.parametrize("name", ["sam3", "sam3_encode"])
+def test_no_tensor_is_both_input_and_output_of_an_ensemble(name: str) -> None:
+    # Triton would answer with the input, and then with an error.
+    config = parse(PROJECT / "model_repository" / name / "config.pbtxt")
+    assert not {tensor.name for tensor in config.input} & {tensor.name for tensor in config.output}
+
+
+def test_the_prompt_step_stands_first() -> None:
+    # Triton charges the inputs of a skipped step to the first one, which the prefetch must not need.
+    steps = parse(PROJECT / "model_repository" / "sam3" / "config.pbtxt").ensemble_scheduling.step
+    assert steps[0].model_name == "sam3_prompt"

@@ -1,0 +1,35 @@
+"""Commands of the project in processes of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import requests
+from repository import free_ports
+
+
+@contextmanager
+def run_gateway(triton_url: str) -> Iterator[str]:
+    """A `sam3 gateway`; the context's value is its address."""
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "sam3_triton.cli", "gateway", "--port", str(port), "--triton", triton_url]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                requests.get(f"{url}/health", timeout=10)
+                break
+            except requests.ConnectionError:
+                assert process.poll() is None, "the gateway ended"
+                assert time.monotonic() < deadline, "the gateway did not start"
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
