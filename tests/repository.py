@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+OUTPUTS = ("MASKS", "SCORES", "LOW_RES_LOGITS", "IMAGE_ID", "CACHE_HIT")
 PROJECT = Path(__file__).parent.parent
 _TYPES = {"float32": "FP32", "int32": "INT32", "bool": "BOOL", "object": "BYTES"}
 

@@ -59,7 +59,7 @@ class Prompt:
 def _floats(name: str, values: Any, shape: tuple[Any, ...]) -> np.ndarray:
     try:
         array = np.asarray(values, np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"{name} must be numbers of the shape {_shown(shape)}, not {values!r}") from error
     if array.size == 0 and shape[0] == "N":
         return array.reshape(0, *shape[1:])
@@ -78,7 +78,7 @@ def _labels(labels: Any, count: int) -> np.ndarray:
     try:
         array = np.asarray(labels)
         integers = array.astype(np.int32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"labels must be a list of 0 and 1, not {labels!r}") from error
     if array.ndim != 1:
         raise InvalidInputError(f"labels must be a list of 0 and 1, not {labels!r}")

@@ -1,0 +1,58 @@
+"""What callers see where there is no server."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import golden
+import pytest
+import requests
+from processes import run_gateway
+from repository import free_ports
+from sam3_triton import Sam3Client, ServerUnavailableError, get_mask_from_sam
+from sam3_triton.cli import main
+
+
+@pytest.fixture(scope="module")
+def nobody() -> str:
+    return f"127.0.0.1:{free_ports(1)[0]}"
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_the_client_says_so(nobody: str, scheme: str) -> None:
+    with Sam3Client(f"{scheme}://{nobody}") as client:
+        assert not client.is_ready()
+        with pytest.raises(ServerUnavailableError, match=f"no Triton at {nobody}"):
+            client.predict(golden.FOLDER / "rocket.png", points=[[1, 1]])
+
+
+def test_an_address_of_another_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="'ftp://host:1' is no address of a Triton"):
+        Sam3Client("ftp://host:1")
+
+
+def test_the_command_says_so_in_one_line(nobody: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(golden.FOLDER / "rocket.png"), "--point", "1,1", "--url", nobody]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"sam3: no Triton at {nobody}")
+    assert error.count("\n") == 1
+
+
+def test_the_drop_in_logs_and_returns_none(nobody: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    photo = Path(shutil.copy(golden.FOLDER / "rocket.png", tmp_path))
+    assert get_mask_from_sam(photo, [[1, 1]], url=nobody) is None
+    assert "no Triton at" in caplog.text
+    assert list(tmp_path.iterdir()) == [photo]
+
+
+def test_the_gateway_runs_without_a_model_and_answers_503(nobody: str) -> None:
+    with run_gateway(nobody) as url:
+        health = requests.get(f"{url}/health", timeout=30)
+        assert health.status_code == 200
+        assert health.json() == {"status": "running", "model_loaded": False}
+        photo = io.BytesIO((golden.FOLDER / "rocket.png").read_bytes())
+        answer = requests.post(f"{url}/predict/mask", files={"image": photo}, data={"points": "[[1, 1]]"}, timeout=30)
+        assert answer.status_code == 503
+        assert "no Triton at" in answer.json()["detail"]

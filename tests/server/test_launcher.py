@@ -1,0 +1,130 @@
+"""Starting and stopping, through the command that users type."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from repository import copy_repository, free_ports
+
+
+def command(repository: Path, ports: list[int], *arguments: str) -> list[str]:
+    names = ("--http-port", "--grpc-port", "--metrics-port")
+    flags = [part for name, port in zip(names, ports, strict=True) for part in (name, str(port))]
+    return [sys.executable, "-m", "sam3_server.cli", "--repository", str(repository), *flags, *arguments]
+
+
+def fails(repository: Path, *arguments: str, ports: list[int] | None = None) -> str:
+    """Runs a start that must fail and returns its last line."""
+    result = subprocess.run(
+        command(repository, ports or free_ports(3), *arguments), capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 1
+    lines = result.stderr.splitlines()
+    assert "Traceback" not in result.stderr.split("sam3-serve: ")[-1]
+    assert lines[-1].startswith("sam3-serve: ")
+    return lines[-1]
+
+
+def link_artifacts(exported: Path, repository: Path) -> None:
+    """The artifacts of one repository in another, without copying them."""
+    (repository / "sam3" / "exports").symlink_to(exported / "sam3" / "exports")
+    for model in ("sam3_image_encoder", "sam3_mask_decoder"):
+        (repository / model / "1").symlink_to(Path("..") / "sam3" / "exports" / "current" / model)
+
+
+def processes_of_group(group: int) -> list[str]:
+    listing = subprocess.run(["ps", "-eo", "pgid=,comm="], capture_output=True, text=True, check=True).stdout
+    return [line for line in listing.splitlines() if line.split()[0] == str(group)]
+
+
+def test_a_missing_artifact_is_told(tmp_path: Path) -> None:
+    assert "no artifact is installed; run sam3-export" in fails(copy_repository(tmp_path))
+
+
+def test_a_folder_that_is_no_repository_is_told(tmp_path: Path) -> None:
+    assert "no model repository" in fails(tmp_path)
+
+
+def test_an_unknown_profile_is_told(exported: Path) -> None:
+    assert "no profile 'fast'" in fails(exported, "--profile", "fast")
+    assert "there are: torchscript" in fails(exported, "--profile", "fast")
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_port_in_use_is_told(exported: Path, position: int) -> None:
+    ports = free_ports(3)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", ports[position]))
+        taken.listen()
+        line = fails(exported, ports=ports)
+    assert f"port {ports[position]} of 127.0.0.1 is in use" in line
+    assert ("--http-port", "--grpc-port", "--metrics-port")[position] in line
+
+
+def test_a_model_that_fails_to_load_is_told(exported: Path, tmp_path: Path) -> None:
+    repository = copy_repository(tmp_path)
+    link_artifacts(exported, repository)
+    model = repository / "sam3_prompt" / "1" / "model.py"
+    model.write_text(model.read_text().replace("import triton_python_backend_utils", "import no_such_module"))
+    assert "the model sam3_prompt failed to load: ModuleNotFoundError: No module named 'no_such_module'" in fails(
+        repository
+    )
+
+
+def test_an_artifact_that_a_profile_lacks_is_told(exported: Path, tmp_path: Path) -> None:
+    repository = copy_repository(tmp_path)
+    for model in ("sam3_image_encoder", "sam3_mask_decoder"):
+        (repository / model / "1").mkdir()
+        (repository / model / "1" / "model.onnx").symlink_to(exported / model / "1" / "model.onnx")
+    (repository / "sam3" / "exports" / "current").mkdir(parents=True)
+    report = exported / "sam3" / "exports" / "current" / "export.json"
+    (repository / "sam3" / "exports" / "current" / "export.json").symlink_to(report)
+    line = fails(repository, "--profile", "torchscript")
+    assert "failed to load: the artifact" in line
+    assert "model.pt is missing: run sam3-export" in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_without_a_trace(exported: Path, number: signal.Signals) -> None:
+    before = set(os.listdir("/dev/shm"))
+    ports = free_ports(3)
+    process = subprocess.Popen(
+        command(exported, ports), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("SAM 3 is served: gRPC 127.0.0.1")
+    with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/v2/models/sam3/ready", timeout=10) as answer:
+        assert answer.status == 200
+    children = subprocess.run(
+        ["ps", "--ppid", str(process.pid), "-o", "pid="], capture_output=True, text=True, check=True
+    ).stdout.split()
+    triton = int(children[0])
+    assert len(processes_of_group(triton)) > 5  # the server and the stubs of the Python models
+    started = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(60) == 0
+    assert time.monotonic() - started < 60
+    assert processes_of_group(triton) == []
+    assert {name for name in set(os.listdir("/dev/shm")) - before if name.startswith("sam3_")} == set()
+    for port in ports:
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_signal_during_the_start_stops_it_too(exported: Path) -> None:
+    process = subprocess.Popen(
+        command(exported, free_ports(3)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    process.stderr.readline()  # Triton's first line
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors[-2000:]
