@@ -21,8 +21,23 @@ def test_points(text: str, points: list) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "1, 2", "[", "{}", "3", "[]", "[1, 2, 3]", "[[1]]", "[[1, 2], 3]", '[["a", 2]]', "[[1, null]]", "[[[1, 2]]]"]
-    + ["[[true, 2]]", "[" * 100_000],
+    [
+        "",
+        "x",
+        "1, 2",
+        "[",
+        "{}",
+        "3",
+        "[]",
+        "[1, 2, 3]",
+        "[[1]]",
+        "[[1, 2], 3]",
+        '[["a", 2]]',
+        "[[1, null]]",
+        "[[[1, 2]]]",
+        "[[true, 2]]",
+        "[" * 100_000,
+    ],
 )
 def test_malformed_points(text: str) -> None:
     with pytest.raises(InvalidInputError, match="point"):
@@ -42,7 +57,16 @@ def test_malformed_labels(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("true", True), ("True", True), ("1", True), ("on", True), ("false", False), ("False", False), ("0", False), ("", False)],
+    [
+        ("true", True),
+        ("True", True),
+        ("1", True),
+        ("on", True),
+        ("false", False),
+        ("False", False),
+        ("0", False),
+        ("", False),
+    ],
 )
 def test_flags(text: str, value: bool) -> None:
     assert parse_flag("multimask", text) is value

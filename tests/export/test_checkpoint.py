@@ -38,7 +38,9 @@ def test_every_tensor_of_the_network_comes_from_the_file() -> None:
     points = [source[f"tracker.sam_prompt_encoder.point_embeddings.{label}.weight"] for label in range(4)]
     torch.testing.assert_close(state["prompt_encoder.point_embed.weight"], torch.cat(points).float())
     positions = source["detector.backbone.vision_backbone.trunk.pos_embed"]
-    torch.testing.assert_close(state["vision_encoder.backbone.embeddings.position_embeddings"], positions[:, 1:].float())
+    torch.testing.assert_close(
+        state["vision_encoder.backbone.embeddings.position_embeddings"], positions[:, 1:].float()
+    )
     head = source["tracker.sam_mask_decoder.iou_prediction_head.layers.1.weight"]
     torch.testing.assert_close(state["mask_decoder.iou_prediction_head.layers.0.weight"], head.float())
     assert loaded.sha256 == "3062c69314c70a117758e880a06bee6e9fa24ce45097171d91627d7736d2d53a"

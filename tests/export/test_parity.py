@@ -13,7 +13,10 @@ SPEC = ComponentSpec(
     model_name="sam3_mask_decoder",
     title="mask decoder",
     inputs=(TensorSpec("X", "float32", (BATCH, 2)),),
-    outputs=(TensorSpec("MASK_LOGITS", "float32", (BATCH, MASKS, 8, 8)), TensorSpec("SCORES", "float32", (BATCH, MASKS))),
+    outputs=(
+        TensorSpec("MASK_LOGITS", "float32", (BATCH, MASKS, 8, 8)),
+        TensorSpec("SCORES", "float32", (BATCH, MASKS)),
+    ),
     tolerances={"MASK_LOGITS": 1e-3, "SCORES": 1e-3},
 )
 LOGITS = np.random.default_rng(0).normal(0, 4, (1, 3, 8, 8)).astype(np.float32)

@@ -52,9 +52,7 @@ def test_the_image_travels_only_where_the_server_lacks_it(client: Sam3Client, in
     assert inferences("sam3_preprocess") >= 1
 
 
-def test_those_who_miss_at_once_share_one_encode(
-    client: Sam3Client, inferences: Callable, metric: Callable
-) -> None:
+def test_those_who_miss_at_once_share_one_encode(client: Sam3Client, inferences: Callable, metric: Callable) -> None:
     image = fresh_image(1600, 1200)
     encodes, coalesced, hits = inferences("sam3_image_encoder"), metric("coalesced_total"), metric("hits_total")
     together = threading.Barrier(3)

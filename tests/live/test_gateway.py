@@ -69,7 +69,18 @@ def test_pages_of_other_origins_may_call_it(gateway: str) -> None:
 
 def test_the_command_writes_mask_candidates_and_overlay(server, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     mask, picture = tmp_path / "mask.png", tmp_path / "overlay.png"
-    arguments = ["predict", str(PHOTO), "--point", "300,200", "--point", "10,10", "--label", "0", "--box", "9,9,500,390"]
+    arguments = [
+        "predict",
+        str(PHOTO),
+        "--point",
+        "300,200",
+        "--point",
+        "10,10",
+        "--label",
+        "0",
+        "--box",
+        "9,9,500,390",
+    ]
     arguments += ["--multimask", "-o", str(mask), "--overlay", str(picture), "--url", server.grpc_url]
     assert main(arguments) == 0
     assert capsys.readouterr().out.count("score") == 3
@@ -77,9 +88,7 @@ def test_the_command_writes_mask_candidates_and_overlay(server, tmp_path: Path, 
         assert Image.open(path).size == (600, 400)
     assert Image.open(picture).mode == "RGB"
     with Sam3Client(server.grpc_url) as client:
-        best = client.predict(
-            PHOTO, points=[[300, 200], [10, 10]], labels=[1, 0], box=[9, 9, 500, 390], multimask=True
-        )
+        best = client.predict(PHOTO, points=[[300, 200], [10, 10]], labels=[1, 0], box=[9, 9, 500, 390], multimask=True)
     assert mask.read_bytes() == best.mask_pngs[0]
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import golden
 import numpy as np
 import pytest
-from repository import OUTPUTS
-from PIL import Image
 from pictures import fresh_image
+from PIL import Image
+from repository import OUTPUTS
 
 PHOTO = (golden.FOLDER / "coffee.png").read_bytes()
 ID = hashlib.sha256(PHOTO).hexdigest().encode()

@@ -78,7 +78,10 @@ def test_a_pixel_outside_is_rounding(point: list[float]) -> None:
         ({"box": [10, 30, 20, 20]}, "y1 < y2"),
         ({"box": [10, 10, 700, 20]}, "BOX .*outside"),
         ({"box": [10, np.nan, 20, 30]}, "must be finite"),
-        ({"points": [[1, 1]], "mask_input": np.zeros((1, 95, 96))}, r"\[1, 95, 96\], but this model takes \[1, 96, 96\]"),
+        (
+            {"points": [[1, 1]], "mask_input": np.zeros((1, 95, 96))},
+            r"\[1, 95, 96\], but this model takes \[1, 96, 96\]",
+        ),
         ({"points": [[1, 1]], "mask_input": np.full((1, 96, 96), np.nan)}, "NaN or infinity"),
     ],
 )
