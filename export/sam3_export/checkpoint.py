@@ -107,12 +107,14 @@ def _download(hub_id: str) -> Path:
 def _load_directory(directory: Path, source: str, config: Path | None) -> Checkpoint:
     from torch import nn
     from transformers import Sam3TrackerModel
+    from transformers.utils import logging
 
     if config is not None:
         raise ExportError(f"{source}: a transformers checkpoint carries its own sizes; leave --config out")
     weights = sorted(directory.glob("*.safetensors"))
     if not weights:
         raise ExportError(f"{source}: no *.safetensors file in this directory")
+    logging.disable_progress_bar()
     try:
         model, info = Sam3TrackerModel.from_pretrained(directory, output_loading_info=True)
     except Exception as error:  # from transformers: OSError, ValueError, RuntimeError, SafetensorError, ...

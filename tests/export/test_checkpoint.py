@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,28 @@ def test_a_transformers_directory_gives_the_same_network(tmp_path: Path) -> None
         torch.testing.assert_close(loaded.model.state_dict()[key], tensor)
     norms = [module for module in loaded.model.vision_encoder.backbone.modules() if isinstance(module, nn.LayerNorm)]
     assert {norm.eps for norm in norms} == {1e-5}
+
+
+def test_the_layout_of_the_hubs_checkpoint_loads(tmp_path: Path) -> None:
+    # facebook/sam3 holds the video model: the backbone under the detector, the tracker's neck beside it.
+    from safetensors.torch import save_file
+
+    original = checkpoint.load(str(golden.CHECKPOINT), golden.CONFIG)
+    prefixes = {
+        "vision_encoder.backbone.": "detector_model.vision_encoder.backbone.",
+        "vision_encoder.neck.": "tracker_neck.",
+    }
+    tensors = {"detector_model.text_projection.weight": torch.zeros(2, 2)}
+    for key, tensor in original.model.state_dict().items():
+        prefix = next((prefix for prefix in prefixes if key.startswith(prefix)), "")
+        tensors[prefixes.get(prefix, "tracker_model.") + key.removeprefix(prefix)] = tensor.clone()
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    config = {"model_type": "sam3_video", "tracker_config": original.model.config.to_dict()}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = checkpoint.load(str(tmp_path))
+    assert loaded.architecture == original.architecture
+    for key, tensor in original.model.state_dict().items():
+        torch.testing.assert_close(loaded.model.state_dict()[key], tensor)
 
 
 def test_a_directory_that_lacks_a_tensor_is_refused(tmp_path: Path) -> None:
