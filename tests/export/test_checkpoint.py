@@ -35,7 +35,8 @@ def test_every_tensor_of_the_network_comes_from_the_file() -> None:
     state = loaded.model.state_dict()
     layer = "vision_encoder.backbone.layers.2."
     fused = source["detector.backbone.vision_backbone.trunk.blocks.2.attn.qkv.weight"].float()
-    torch.testing.assert_close(state[layer + "attention.k_proj.weight"], fused[96:192])
+    for start, part in ((0, "q"), (96, "k"), (192, "v")):
+        torch.testing.assert_close(state[f"{layer}attention.{part}_proj.weight"], fused[start : start + 96])
     points = [source[f"tracker.sam_prompt_encoder.point_embeddings.{label}.weight"] for label in range(4)]
     torch.testing.assert_close(state["prompt_encoder.point_embed.weight"], torch.cat(points).float())
     positions = source["detector.backbone.vision_backbone.trunk.pos_embed"]

@@ -64,18 +64,23 @@ def test_a_repository_that_is_moved_keeps_its_artifacts(repository: Path, tmp_pa
 def test_nobody_sees_the_encoder_of_one_set_beside_the_decoder_of_another(repository: Path) -> None:
     install(repository, "0")
     done = threading.Event()
-    mixed: list[tuple[str, str]] = []
+    wrong: list[object] = []
 
     def watch() -> None:
-        # One look at `current`, as one directory: the links of both models go through it.
+        # One look at `current`, through which the links of both models go: it is there at any moment.
+        current = repository / "sam3" / "exports" / "current"
         while not done.is_set():
-            current = (repository / "sam3" / "exports" / "current").resolve()
             try:
-                seen = tuple((current / model / "model.onnx").read_text() for model in MODEL_NAMES)
+                chosen = current.parent / current.readlink()
+            except OSError as error:
+                wrong.append(error)
+                continue
+            try:
+                seen = tuple((chosen / model / "model.onnx").read_text() for model in MODEL_NAMES)
             except FileNotFoundError:  # replaced and deleted since the look
                 continue
             if len(set(seen)) != 1:
-                mixed.append(seen)
+                wrong.append(seen)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -83,8 +88,24 @@ def test_nobody_sees_the_encoder_of_one_set_beside_the_decoder_of_another(reposi
         install(repository, str(number + 1))
     done.set()
     watcher.join()
-    assert not mixed
+    assert not wrong
     assert installed(repository) == ("50", "50")
+
+
+def test_the_old_set_stays_until_the_rename_puts_the_new_one_in_its_place(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(repository, "first")
+    replaced: list[tuple[str, tuple[str, str]]] = []
+    replace = Path.replace
+
+    def watched(path: Path, target: Path) -> Path:
+        replaced.append((target.name, installed(repository)))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    install(repository, "second")
+    assert replaced == [("current", ("first", "first"))]
 
 
 def test_a_server_that_is_loading_is_waited_for(repository: Path) -> None:
