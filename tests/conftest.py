@@ -36,7 +36,10 @@ def _export(folder: Path, checkpoint: Path) -> Path:
 
     repository = copy_repository(folder)
     arguments = ["--checkpoint", str(checkpoint), "--config", str(golden.CONFIG), "--repository", str(repository)]
-    assert main(arguments) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        # PyTorch treats a model of SAM 3's own size another way than a tiny one: have it treat this one so.
+        patch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 0)
+        assert main(arguments) == 0
     return repository
 
 

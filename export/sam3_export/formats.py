@@ -78,6 +78,8 @@ class Onnx:
 
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
         """See `Format`."""
+        import onnx_ir
+
         dynamic_shapes = tuple(dict.fromkeys(tensor.dynamic_axes, torch.export.Dim.DYNAMIC) for tensor in spec.inputs)
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -88,13 +90,14 @@ class Onnx:
                 input_names=[tensor.name for tensor in spec.inputs],
                 output_names=[tensor.name for tensor in spec.outputs],
                 dynamic_shapes=dynamic_shapes,
-                external_data=False,  # a protobuf file holds 2 GB; SAM 3's encoder in fp32 is 1.8 GB
                 verbose=False,
             )
             if program is None:
                 raise RuntimeError("torch.onnx.export returned no program")
             _name_axes(program.model, spec)
-            program.save(str(path), external_data=False)
+            # Not program.save: above 1.5 GB that puts the weights into a second file. Protobuf holds 2 GB,
+            # and SAM 3's encoder in fp32 is 1.8 GB.
+            onnx_ir.save(program.model, path)
 
     def load(self, spec: ComponentSpec, path: Path) -> OnnxArtifact:
         """See `Format`."""
