@@ -86,8 +86,8 @@ def _write_and_check(
     with steps.step(f"{format_.name}: writing the {spec_.title}") as step:
         try:
             format_.write(component.module, spec_, component.sample, path)
-        except RuntimeError as error:  # PyTorch's own writer says so even where a disk is full
-            raise ExportError(f"{path}: cannot be written ({str(error).strip().splitlines()[0]})") from error
+        except RuntimeError as error:  # of the exporters, about this network
+            raise ExportError(f"{spec_.title}: {format_.name} failed ({str(error).strip().splitlines()[0]})") from error
         step.result = f"{path.stat().st_size / 1e6:.1f} MB"
     written = time.monotonic()
     with steps.step(f"{format_.name}: checking the {spec_.title} against PyTorch") as step:

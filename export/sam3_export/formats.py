@@ -136,7 +136,8 @@ class TorchScript:
         """See `Format`."""
         with _quiet(), torch.no_grad():
             traced = torch.jit.trace(module, tensors(spec, sample), check_trace=False)
-            torch.jit.save(torch.jit.freeze(traced), str(path))
+            # Through memory: where the disk fills up, PyTorch's own file writer ends the whole process.
+            path.write_bytes(torch.jit.freeze(traced).save_to_buffer())
 
     def load(self, spec: ComponentSpec, path: Path) -> TorchScriptArtifact:
         """See `Format`."""

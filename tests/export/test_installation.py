@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import shutil
 import threading
@@ -173,12 +174,25 @@ def _full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _full_disk_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyTorch's writer tells of a full disk by a RuntimeError."""
+    """As the file system tells it, when half of the artifact is written."""
+    write_bytes = Path.write_bytes
+
+    def fill_up(path: Path, data: bytes) -> int:
+        if path.name == "model.pt":
+            write_bytes(path, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return write_bytes(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
+
+
+def _unexportable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exporters tell of what they cannot translate by a RuntimeError of many lines."""
     from sam3_export.formats import TorchScript
 
     def fail(self, module, spec, sample, path) -> None:  # type: ignore[no-untyped-def]
         path.write_bytes(b"half")
-        raise RuntimeError("PytorchStreamWriter failed writing file data/12: file write failed\nmore")
+        raise RuntimeError("no translation of aten::sort\nmore")
 
     monkeypatch.setattr(TorchScript, "write", fail)
 
@@ -188,7 +202,8 @@ def _full_disk_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (_altered_weights, "mask decoder, one point, single mask: MASK_LOGITS differs from PyTorch"),
         (_full_disk, "GB are needed, 0.00 GB are free"),
-        (_full_disk_on_the_way, "model.pt: cannot be written (PytorchStreamWriter failed"),
+        (_full_disk_on_the_way, "model.pt: no space left on the device"),
+        (_unexportable, "image encoder: torchscript failed (no translation of aten::sort)"),
     ],
 )
 def test_a_failed_export_leaves_the_repository_as_it_was(
