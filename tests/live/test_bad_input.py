@@ -10,8 +10,10 @@ import golden
 import numpy as np
 import pytest
 import requests
+import tritonclient.grpc
 from pictures import fresh_image
 from PIL import Image
+from repository import infer
 from sam3_triton import ImageNotCachedError, InvalidInputError, Sam3Client
 from tritonclient.utils import InferenceServerException
 
@@ -90,6 +92,23 @@ def test_the_ensemble_answers_not_found_to_an_unknown_id(raw: Callable, image_id
         raw({"CACHED_IMAGE_ID": image_id, "POINTS": POINTS})
     assert caught.value.status() in ("StatusCode.NOT_FOUND", "404")
     assert raw(GOOD)["MASKS"].shape == (1,)
+
+
+def test_what_a_model_did_not_expect_is_no_traceback(server) -> None:
+    inputs = {
+        "MASK_LOGITS": np.zeros((1, 1, 96, 96), np.float32),
+        "SCORES": np.zeros((1, 1), np.float32),
+        "ORIGINAL_SIZE": ints(0, 0),
+    }
+    with tritonclient.grpc.InferenceServerClient(server.grpc_url) as client:
+        with pytest.raises(InferenceServerException) as caught:
+            infer(client, tritonclient.grpc, inputs, ("MASKS",), model="sam3_mask_postprocess")
+        assert caught.value.status() == "StatusCode.INTERNAL"
+        assert caught.value.message() == "sam3_mask_postprocess failed; the server's log says why"
+        good = infer(
+            client, tritonclient.grpc, {**inputs, "ORIGINAL_SIZE": ints(4, 5)}, ("MASKS",), "sam3_mask_postprocess"
+        )
+    assert Image.open(io.BytesIO(good["MASKS"][0])).size == (5, 4)
 
 
 def test_one_bad_request_of_a_batch_fails_alone(server) -> None:

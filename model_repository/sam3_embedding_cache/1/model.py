@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import ClassVar
@@ -43,27 +44,32 @@ class ImageEmbedding:
 class Reply:
     """Answers one request, once."""
 
-    def __init__(self, request, key: str) -> None:
+    def __init__(self, request) -> None:
         self._sender = request.get_response_sender()
         self._outputs = set(request.requested_output_names())
-        self._key = key
 
-    def embedding(self, embedding: ImageEmbedding, hit: bool) -> None:
+    def embedding(self, key: str, embedding: ImageEmbedding, hit: bool) -> None:
         """Sends the outputs that were asked for."""
         low_res_size = embedding.features["HIGH_RES_FEATURES_0"].shape[-2:]
         outputs = {
             **embedding.features,
             ORIGINAL_SIZE: embedding.original_size,
             "LOW_RES_SIZE": np.array(low_res_size, np.int32),
-            "IMAGE_ID": np.array([self._key.encode()], np.object_),
+            "IMAGE_ID": np.array([key.encode()], np.object_),
             "CACHE_HIT": np.array([hit]),
         }
-        tensors = [pb_utils.Tensor(name, value) for name, value in outputs.items() if name in self._outputs]
-        self._send(pb_utils.InferenceResponse(tensors))
+        try:
+            tensors = [pb_utils.Tensor(name, value) for name, value in outputs.items() if name in self._outputs]
+            self._send(pb_utils.InferenceResponse(tensors))
+        except Exception as error:  # no shared memory left, say
+            self.error(f"the features cannot be sent: {error}", pb_utils.TritonError.INTERNAL)
 
     def error(self, message: str, code: int) -> None:
-        """Sends an error."""
-        self._send(pb_utils.InferenceResponse([], pb_utils.TritonError(message, code)))
+        """Sends an error; never raises, so that one caller's trouble does not keep the next one waiting."""
+        try:
+            self._send(pb_utils.InferenceResponse([], pb_utils.TritonError(message, code)))
+        except Exception:
+            pb_utils.Logger.log_error(traceback.format_exc())
 
     def _send(self, response) -> None:
         self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
@@ -125,18 +131,22 @@ class TritonPythonModel:
     def execute(self, requests) -> None:
         """Answers hits; leaves misses to the encode threads. Responses go through each request's sender."""
         for request in requests:
-            self._admit(request)
+            reply = Reply(request)
+            try:
+                self._admit(request, reply)
+            except Exception:
+                pb_utils.Logger.log_error(traceback.format_exc())
+                reply.error("sam3_embedding_cache failed; the server's log says why", pb_utils.TritonError.INTERNAL)
         self.metrics.publish(self.cache)
 
     def finalize(self) -> None:
         """Lets the encodes under way finish."""
         self.encoders.shutdown(wait=True)
 
-    def _admit(self, request) -> None:
+    def _admit(self, request, reply: Reply) -> None:
         image, claimed = _bytes_input(request, "IMAGE"), _bytes_input(request, "CACHED_IMAGE_ID")
         claimed_id = None if claimed is None else claimed.decode("utf-8", "replace")
         key = image_id(image) if image is not None else claimed_id or ""
-        reply = Reply(request, key)
         if image is None and claimed is None:
             reply.error("neither IMAGE nor CACHED_IMAGE_ID was given", pb_utils.TritonError.INVALID_ARG)
             return
@@ -152,7 +162,7 @@ class TritonPythonModel:
             reply.error(f"{error}; try again later", pb_utils.TritonError.UNAVAILABLE)
         else:
             if embedding is not None:
-                reply.embedding(embedding, hit=True)
+                reply.embedding(key, embedding, hit=True)
             elif must_encode:
                 self.encoders.submit(self._encode, key, image)
 
@@ -168,7 +178,7 @@ class TritonPythonModel:
                 reply.error(message, code)
         else:
             for reply in self.cache.complete(key, embedding, time.monotonic() - started):
-                reply.embedding(embedding, hit=False)
+                reply.embedding(key, embedding, hit=False)
         self.metrics.publish(self.cache)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -20,6 +22,14 @@ class TritonPythonModel:
         return [self._respond(request) for request in requests]
 
     def _respond(self, request):
+        try:
+            return pb_utils.InferenceResponse(self._outputs(request))
+        except Exception:
+            pb_utils.Logger.log_error(traceback.format_exc())
+            message = "sam3_mask_postprocess failed; the server's log says why"
+            return pb_utils.InferenceResponse([], pb_utils.TritonError(message, pb_utils.TritonError.INTERNAL))
+
+    def _outputs(self, request) -> list:
         logits, scores, original_size = (
             pb_utils.get_input_tensor_by_name(request, name).as_numpy()
             for name in ("MASK_LOGITS", "SCORES", "ORIGINAL_SIZE")
@@ -30,5 +40,4 @@ class TritonPythonModel:
             "SCORES": lambda: scores[0],
             "LOW_RES_LOGITS": lambda: clamp(logits[0]),
         }
-        wanted = request.requested_output_names()
-        return pb_utils.InferenceResponse([pb_utils.Tensor(name, makers[name]()) for name in wanted])
+        return [pb_utils.Tensor(name, makers[name]()) for name in request.requested_output_names()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +29,22 @@ class TritonPythonModel:
         return [self._respond(request) for request in requests]
 
     def _respond(self, request):
-        encoded = pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy().reshape(-1)[0]
         try:
-            image = decode(encoded)
+            return pb_utils.InferenceResponse(self._outputs(request))
         except ImageError as error:
-            return pb_utils.InferenceResponse([], pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
+            return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
+        except Exception:
+            pb_utils.Logger.log_error(traceback.format_exc())
+            return _failure("sam3_preprocess failed; the server's log says why", pb_utils.TritonError.INTERNAL)
+
+    def _outputs(self, request) -> list:
+        image = decode(pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy().reshape(-1)[0])
         outputs = {
             "PIXELS": to_network_pixels(image, self.size),
             "ORIGINAL_SIZE": np.array([image.height, image.width], np.int32),
         }
-        wanted = request.requested_output_names()
-        return pb_utils.InferenceResponse([pb_utils.Tensor(name, outputs[name]) for name in wanted])
+        return [pb_utils.Tensor(name, outputs[name]) for name in request.requested_output_names()]
+
+
+def _failure(message: str, code: int):
+    return pb_utils.InferenceResponse([], pb_utils.TritonError(message, code))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import asdict
 
 import triton_python_backend_utils as pb_utils
@@ -16,6 +17,15 @@ class TritonPythonModel:
         return [self._respond(request) for request in requests]
 
     def _respond(self, request):
+        try:
+            return pb_utils.InferenceResponse(self._outputs(request))
+        except PromptError as error:
+            return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
+        except Exception:
+            pb_utils.Logger.log_error(traceback.format_exc())
+            return _failure("sam3_prompt failed; the server's log says why", pb_utils.TritonError.INTERNAL)
+
+    def _outputs(self, request) -> list:
         multimask = _optional(request, "MULTIMASK")
         prompt = Prompt(
             points=_optional(request, "POINTS"),
@@ -27,12 +37,12 @@ class TritonPythonModel:
         original_size, low_res_size = (
             tuple(_optional(request, name).tolist()) for name in ("ORIGINAL_SIZE", "LOW_RES_SIZE")
         )
-        try:
-            layout = lay_out(prompt, original_size, low_res_size)
-        except PromptError as error:
-            return pb_utils.InferenceResponse([], pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
-        tensors = [pb_utils.Tensor(name.upper(), value) for name, value in asdict(layout).items()]
-        return pb_utils.InferenceResponse(tensors)
+        layout = lay_out(prompt, original_size, low_res_size)
+        return [pb_utils.Tensor(name.upper(), value) for name, value in asdict(layout).items()]
+
+
+def _failure(message: str, code: int):
+    return pb_utils.InferenceResponse([], pb_utils.TritonError(message, code))
 
 
 def _optional(request, name: str):
