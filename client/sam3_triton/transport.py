@@ -24,6 +24,15 @@ MODEL = "sam3"
 Arrays = dict[str, np.ndarray]
 
 _TRITON_TYPES = {"float32": "FP32", "int32": "INT32", "bool": "BOOL", "object": "BYTES"}
+# gRPC waits ever longer between attempts to connect, up to two minutes, and refuses calls meanwhile: a server
+# that is back would seem to be gone. Given arguments, tritonclient leaves out its own, the lengths.
+_CHANNEL = {
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.min_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 1000,
+    "grpc.max_send_message_length": -1,
+    "grpc.max_receive_message_length": -1,
+}
 # What Triton puts in front of the message of a model inside the ensemble.
 _PREFIX = re.compile(r"^((in ensemble '[^']*', )|(\[request id: [^\]]*\] ))+")
 _ERRORS: dict[str, type[Sam3Error]] = {
@@ -75,7 +84,7 @@ class GrpcTransport:
         self._module = grpc
         self._address = address
         self._timeout_s = timeout_s
-        self._client = grpc.InferenceServerClient(address, ssl=tls)
+        self._client = grpc.InferenceServerClient(address, ssl=tls, channel_args=list(_CHANNEL.items()))
 
     def infer(self, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:
         """See `Transport`."""

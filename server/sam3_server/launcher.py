@@ -189,7 +189,8 @@ class TritonServer:
             self._log.write(line)
             self._log.flush()
             if failure := _LOAD_FAILURE.search(line) or _TABLE_FAILURE.search(line.rstrip()):
-                reason = _KIND.sub("", failure["reason"].strip('" \n'))
+                # Triton writes a message of many lines, a traceback say, as one line; the first part says it.
+                reason = _KIND.sub("", failure["reason"].strip('" \n').split("\\n")[0])
                 self._failures.append(f"the model {failure['model']} failed to load: {reason}")
 
     def _wait_until_ready(self) -> None:

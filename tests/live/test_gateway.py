@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import time
 from pathlib import Path
 
 import golden
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
+from processes import run_gateway
+from repository import free_ports
+from sam3_server import Ports, TritonServer
 from sam3_triton import Sam3Client, get_mask_from_sam
 from sam3_triton.cli import main
 
@@ -60,6 +64,20 @@ def test_the_forms_of_points_and_labels_mean_the_same(gateway: str) -> None:
         )
     }
     assert len(masks) == 1
+
+
+def test_the_gateway_outlives_triton(exported: Path, tmp_path: Path) -> None:
+    ports = Ports(*free_ports(3))
+    with run_gateway(f"127.0.0.1:{ports.grpc}") as gateway, (tmp_path / "log").open("w") as log:
+        for _ in range(2):
+            for _ in range(10):  # so that gRPC would wait long for the next attempt
+                answer = post(gateway, points="[[300, 200]]")
+                assert answer.status_code == 503
+                assert "no Triton at" in answer.json()["detail"]
+            with TritonServer(exported, log, ports=ports):
+                time.sleep(2)
+                assert post(gateway, points="[[300, 200]]").status_code == 200
+                assert requests.get(f"{gateway}/health", timeout=30).json()["model_loaded"] is True
 
 
 def test_pages_of_other_origins_may_call_it(gateway: str) -> None:
