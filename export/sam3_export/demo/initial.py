@@ -32,8 +32,10 @@ def initialise(model: Sam3TrackerModel) -> None:
     # One table in sam3.pt: points and pixels must speak of places in the same terms.
     table = model.shared_image_embedding.positional_embedding
     model.prompt_encoder.shared_embedding.positional_embedding.copy_(table)
+    _quieten(model)
     # Places find each other from the start: a query and a key of the same place are alike.
     model.prompt_encoder.point_embed.weight.mul_(0.3)
+    model.mask_decoder.mask_tokens.weight.mul_(0.5)
     transformer = model.mask_decoder.transformer
     attentions = [transformer.final_attn_token_to_image]
     for layer in transformer.layers:
@@ -41,6 +43,20 @@ def initialise(model: Sam3TrackerModel) -> None:
     for attention in attentions:
         attention.q_proj.weight.mul_(2.5)
         attention.k_proj.weight.copy_(attention.q_proj.weight)
+
+
+def _quieten(model: Sam3TrackerModel) -> None:
+    """Makes what a patch shows quieter than where it is, and fixes the layers that would make it loud again.
+
+    The embedded position has a standard deviation of 0.7. Content that is several times as loud, as it soon becomes,
+    hides the click from the decoder: its masks then show every object of a picture, whichever is clicked. Fixed
+    layers cost nothing, since the layers before them learn.
+    """
+    coarse, decoder = model.vision_encoder.neck.fpn_layers[2], model.mask_decoder
+    for layer, share in ((coarse.proj2, 0.2), (decoder.conv_s0, 0.3), (decoder.conv_s1, 0.12)):
+        layer.weight.mul_(share)
+    for fixed in (coarse, decoder.conv_s0, decoder.conv_s1):
+        fixed.requires_grad_(False)
 
 
 def waves(side: int) -> Tensor:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 FIRST_SCENE = 1_000_000  # seeds of training scenes; the evaluation's lie below
 RATE = 2e-3
-_WARM_UP, _COOL_DOWN = 100, 0.35  # steps, and the share of all steps over which the rate falls to nothing
-_LAYOUT_ONLY, _FIRST_ONLY = 0.1, 0.2  # shares of all steps before clicks begin, and before corrections begin
-_EMA_STEPS = 200
+_WARM_UP, _COOL_DOWN = 100, 0.3  # steps, and the share of all steps over which the rate falls to nothing
+_LAYOUT_ONLY, _FIRST_ONLY = 0.1, 0.3  # shares of all steps before clicks begin, and before corrections begin
+_EMA_STEPS = 100
 _BOX_SHARE, _MASK_SHARE = 0.25, 0.5
 
 
@@ -86,7 +86,7 @@ class Trainer:
             self.seconds = before + time.monotonic() - begun
             if self.step % 20 == 0:
                 self._show(stage)
-            if self.step % 200 == 0:
+            if self.step % 50 == 0:
                 save_state(self, directory)
 
     def _at_size(self, size: int) -> Sam3TrackerModel:
