@@ -20,16 +20,17 @@ from sam3_export.demo.samples import MIN_AREA
 from sam3_export.demo.scenes import STYLES, Scene, make_scene
 
 SCENES = 300
-_TARGETS = 2  # objects asked for in a scene
 
 
-def held_out(style: str, count: int) -> Iterator[tuple[Scene, list[NDArray[np.bool_]]]]:
-    """Scenes of seeds that are never trained on, each with up to two of its objects as masks bool [S, S]."""
+def held_out(style: str, count: int, targets: int = 1) -> Iterator[tuple[Scene, list[NDArray[np.bool_]]]]:
+    """Scenes of seeds that are never trained on, each with up to `targets` of its objects as masks bool [S, S]."""
     for seed in range(count):
         scene = make_scene(seed, SCENE_SIZE, style)
         areas = np.bincount(scene.objects.ravel()) / scene.objects.size
         objects = [number for number in np.flatnonzero(areas >= MIN_AREA) if number > scene.grounds]
-        picks = np.random.default_rng(seed).permutation(objects)[:_TARGETS]
+        if not objects:
+            continue
+        picks = np.random.default_rng(seed).permutation(objects)[:targets]
         yield scene, [scene.objects == number for number in picks]
 
 

@@ -58,7 +58,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 def optimisers(modules: Iterable[nn.Module], rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the weights of linear and convolution layers; AdamW, at half the rate, for every other parameter of the modules."""
+    """Muon for the weights of linear and convolution layers; AdamW, at half the rate, for all other parameters."""
     matrices: dict[nn.Parameter, None] = {}
     others: dict[nn.Parameter, None] = {}
     for module in modules:
