@@ -83,3 +83,24 @@ def read(checkpoint: Mapping[str, Tensor], key: str) -> Tensor:
     if source.endswith("point_embeddings."):
         return torch.cat([checkpoint[f"{source}{label}.weight"] for label in _POINT_LABELS])
     return checkpoint[source]
+
+
+def write(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state of transformers' `Sam3TrackerModel` in the layout of `sam3.pt`; the inverse of `read`."""
+    import torch
+
+    checkpoint: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        target = sam3_key(key)
+        if fused := _FUSED.search(key):
+            if fused[1] == "q":
+                parts = [state[key.replace("q_proj", f"{part}_proj")] for part in "qkv"]
+                checkpoint[target] = torch.cat(parts)
+        elif target.endswith("pos_embed"):
+            checkpoint[target] = torch.cat([torch.zeros_like(tensor[:, :1]), tensor], dim=1)
+        elif target.endswith("point_embeddings."):
+            for label, row in enumerate(tensor.split(1)):
+                checkpoint[f"{target}{label}.weight"] = row
+        else:
+            checkpoint[target] = tensor
+    return checkpoint
