@@ -4,9 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Until a trained demonstration checkpoint exists: the golden set's random weights.
-DEMO_CHECKPOINT := tests/data/golden/sam3_tiny.pt
-DEMO_CONFIG := tests/data/golden/sam3_tiny.json
 EXPORTED := model_repository/sam3/exports/current/export.json
 
 .DEFAULT_GOAL := help
@@ -48,4 +45,4 @@ $(INSTALLED): pyproject.toml
 # An export that is there already, of a checkpoint of yours say, is used as it is.
 $(EXPORTED): | $(INSTALLED)
 	@echo "Exporting the demonstration checkpoint (about a minute) ..."
-	@$(BIN)/sam3-export --checkpoint $(DEMO_CHECKPOINT) --config $(DEMO_CONFIG) --formats onnx
+	@$(BIN)/sam3-export --formats onnx

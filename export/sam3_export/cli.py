@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sam3_export.errors import ExportError
 
+_DEMO_CHECKPOINT = Path(__file__).parent / "demo" / "sam3_demo.pt"
 _FORMATS = ("onnx", "torchscript")  # the keys of formats.FORMATS, known without importing torch
 
 
@@ -29,10 +30,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--checkpoint",
-        required=True,
         metavar="PATH",
         help="Meta's sam3.pt (or a file in its layout), a directory saved by transformers, "
-        "or a hub id such as facebook/sam3",
+        "or a hub id such as facebook/sam3 (default: the small demonstration checkpoint)",
     )
     parser.add_argument(
         "--config", type=Path, metavar="JSON", help="sizes of the network, for a file that is not SAM 3's own size"
@@ -56,7 +56,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0, or 1 with one line on standard error."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.checkpoint is None:
+        if options.config is not None:
+            parser.error("--config goes with a --checkpoint")
+        options.checkpoint, options.config = str(_DEMO_CHECKPOINT), _DEMO_CHECKPOINT.with_suffix(".json")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         from sam3_export import checkpoint, exporter

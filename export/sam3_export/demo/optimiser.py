@@ -39,11 +39,13 @@ class Muon(torch.optim.Optimizer):
                     parameter.mul_(1 - group["lr"] * _MATRIX_DECAY).sub_(update.reshape(shape), alpha=scale)
 
     def _momentum(self, parameter: nn.Parameter) -> Tensor:
+        gradient = parameter.grad
+        assert gradient is not None  # `step` takes the parameters that have one
         state = self.state[parameter]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(parameter.grad, 1 - _MOMENTUM)
-        return parameter.grad.lerp(state["momentum"], _MOMENTUM)
+        state["momentum"].lerp_(gradient, 1 - _MOMENTUM)
+        return gradient.lerp(state["momentum"], _MOMENTUM)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ class Trainer:
         self._note(loss=float(loss.detach()), layout=float(layout.detach()))
 
     def _answers_loss(
-        self, halves: network.Halves, features: tuple[Tensor, ...], batch: Batch, generator: torch.Generator
+        self, halves: network.Halves, features: tuple[Tensor, Tensor, Tensor], batch: Batch, generator: torch.Generator
     ) -> Tensor:
         """The loss of the first answers, and of those to one or two more clicks for half of the targets."""
         targets = batch.targets.flatten(0, 1)

@@ -3,9 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-
 import sam3_export.demo
+import torch
 from sam3_export.checkpoint import load
 from sam3_export.demo.evaluate import box_of, held_out, overlap
 from sam3_export.demo.predictor import Predictor

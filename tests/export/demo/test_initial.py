@@ -1,5 +1,4 @@
 import torch
-
 from sam3_export.demo.initial import waves
 from sam3_export.demo.network import fresh
 

@@ -1,5 +1,4 @@
 import torch
-
 from sam3_export import sam3_layout
 from sam3_export.architecture import Architecture
 

@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from sam3_export.demo.losses import answer_loss, mask_losses, overlaps
 
 

@@ -1,6 +1,5 @@
 import numpy as np
 import torch
-
 from sam3_export.demo.prompts import Prompts, corrective_clicks, deepest_click
 
 

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from sam3_export.demo.pool import SCENE_SIZE, Pool
 from sam3_export.demo.samples import NO_BOX, Batch, Samples
 from sam3_export.demo.scenes import make_scene

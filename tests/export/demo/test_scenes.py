@@ -2,7 +2,6 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-
 from sam3_export.demo.scenes import STYLES, make_scene
 
 needs_textures = pytest.mark.skipif(find_spec("skimage") is None, reason="the natural textures are scikit-image's")

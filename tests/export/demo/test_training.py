@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from sam3_export.checkpoint import load
 from sam3_export.demo.optimiser import orthogonal
 from sam3_export.demo.pool import SCENE_SIZE, Pool
