@@ -39,7 +39,7 @@ $(INSTALLED): pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@$(BIN)/python -m pip install --quiet torch==2.13.0
-	@$(BIN)/python -m pip install --quiet --editable '.[gateway,export,server]' --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[gateway,export,server,train]' --group dev
 	@touch $@
 
 # An export that is there already, of a checkpoint of yours say, is used as it is.

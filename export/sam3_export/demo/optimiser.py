@@ -1,4 +1,4 @@
-"""Muon for the matrices, AdamW for the rest: about half the steps that AdamW alone takes here."""
+"""Muon for the matrices, AdamW for the rest."""
 
 from __future__ import annotations
 
