@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,6 +36,19 @@ def free_ports(count: int) -> list[int]:
     for one in sockets:
         one.close()
     return ports
+
+
+Value = TypeVar("Value")
+
+
+def settled(read: Callable[[], Value]) -> Value:
+    """What a server's count says when it has stopped moving: Triton counts a request after it has answered it."""
+    value = read()
+    while True:
+        time.sleep(0.1)
+        before, value = value, read()
+        if value == before:
+            return value
 
 
 def infer(client: Any, module: Any, inputs: dict[str, Any], outputs: tuple[str, ...], model: str = "sam3") -> Any:

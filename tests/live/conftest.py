@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from repository import OUTPUTS, infer
+from repository import OUTPUTS, infer, settled
 
 
 @pytest.fixture(scope="session", params=["grpc", "http"])
@@ -29,7 +29,7 @@ def raw(request: pytest.FixtureRequest, server) -> Iterator[Callable[..., dict[s
 def inferences(server) -> Callable[[str], int]:
     """How many inferences a model has answered since the start, by Triton's statistics."""
     client = tritonclient.grpc.InferenceServerClient(server.grpc_url)
-    return lambda model: client.get_inference_statistics(model).model_stats[0].inference_count
+    return lambda model: settled(lambda: client.get_inference_statistics(model).model_stats[0].inference_count)
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +37,9 @@ def metric(server) -> Callable[[str], float]:
     """The value of one of the cache's metrics, from Triton's metrics port."""
 
     def read(name: str) -> float:
+        return settled(lambda: read_now(name))
+
+    def read_now(name: str) -> float:
         with urllib.request.urlopen(server.metrics_url, timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         (line,) = [line for line in lines if line.startswith(f"sam3_embedding_cache_{name}{{")]

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pictures import fresh_image
+from repository import settled
 from sam3_triton import ImageNotCachedError, InvalidInputError, Sam3Client
 
 CLICK = {"points": [[10, 10]]}
@@ -100,11 +101,11 @@ def test_clicks_on_different_images_share_a_decoder_batch(client: Sam3Client, se
 
         ids = [client.set_image(fresh_image()) for _ in range(4)]
         alone = {image_id: client.predict(image_id=image_id, **CLICK).low_res_logits for image_id in ids}
-        inferred, executed = counts()
+        inferred, executed = settled(counts)
         with ThreadPoolExecutor(8) as pool:
             clicked = ids * 16
             answers = list(pool.map(lambda image_id: client.predict(image_id=image_id, **CLICK), clicked))
-        new_inferred, new_executed = counts()
+        new_inferred, new_executed = settled(counts)
     assert new_inferred - inferred == 64
     assert new_executed - executed < 64
     for image_id, answer in zip(clicked, answers, strict=True):
