@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from sam3_export.demo.samples import NO_BOX
 
 _FOCAL_WEIGHT = 20.0
+_SCORE_WEIGHT = 4.0
 _LOSERS_SHARE = 0.05  # a little for the candidates that did not win, or one may never be used
 _NEIGHBOURS = (1, 4)  # distances in low-resolution cells at which the layout head tells same from different
 
@@ -40,7 +41,7 @@ def answer_loss(logits: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
     single, candidates = masks[:, 0], masks[:, 1:]
     best = candidates.min(1).values
     scoring = F.mse_loss(scores, overlaps(logits.detach(), targets))
-    return (single + best + _LOSERS_SHARE * candidates.mean(1)).mean() + 2 * scoring
+    return (single + best + _LOSERS_SHARE * candidates.mean(1)).mean() + _SCORE_WEIGHT * scoring
 
 
 class LayoutHead(nn.Module):

@@ -164,7 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--steps",
         type=int,
         nargs=2,
-        default=(4000, 1500),
+        default=(2000, 500),
         metavar=("SMALL", "FULL"),
         help="training steps at 126 and at 252 pixels (default %(default)s)",
     )
