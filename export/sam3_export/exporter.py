@@ -110,6 +110,7 @@ def _write_and_check(
 def _report(checkpoint: Checkpoint, artifacts: dict[str, Any]) -> dict[str, Any]:
     return {
         "image_size": checkpoint.architecture.image_size,  # read by sam3_preprocess
+        "empty_slot_label": spec.EMPTY,  # read by sam3_prompt
         "checkpoint": {"source": Path(checkpoint.source).name, "sha256": checkpoint.sha256},
         "architecture": asdict(checkpoint.architecture),
         "artifacts": artifacts,

@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sam3_export.spec import EMPTY
+from sam3_export.two_way import two_way
 
 if TYPE_CHECKING:
     from transformers import Sam3TrackerModel
 
 # Meta normalises grey levels as (x / 255 - 0.5) / 0.5.
 PIXEL_MEAN = PIXEL_STD = 0.5
+# Added to the scores of attention to an empty slot, whose share becomes exactly 0. fp16 holds it with room to spare,
+# and being finite it makes no NaN, as -inf could.
+_HIDDEN = -1e4
 
 
 class ImageEncoder(nn.Module):
@@ -49,8 +56,9 @@ class MaskDecoder(nn.Module):
     Args of `forward` (h = w = 4g, the low-resolution size; 288 for SAM 3):
         image_embedding, high_res_features_0, high_res_features_1: as `ImageEncoder` returns them.
         point_coords: fp32 [B, N, 2], (x, y) as fractions of the image's width and height.
-        point_labels: int32 [B, N]; 1 foreground, 0 background, 2 and 3 the corners of a box, -1 padding.
-            Meta's predictor puts a box in front of the points and one padding point behind them.
+        point_labels: int32 [B, N]; 1 foreground, 0 background, 2 and 3 the corners of a box, -1 padding, -2 empty.
+            Meta's predictor puts a box in front of the points and one padding point behind them. Empty slots change
+            nothing, whatever their coordinates: the answer is that of the prompt without them.
         mask_input: fp32 [B, 1, h, w], logits of an earlier answer; ignored where has_mask_input is false.
         has_mask_input: bool [B, 1].
         mask_tokens: int32 [B, M], the decoder's mask tokens to answer with: [0] for a single mask,
@@ -85,6 +93,7 @@ class MaskDecoder(nn.Module):
             [high_res_features_0, high_res_features_1],
             self._sparse(point_coords, point_labels),
             self._dense(mask_input, has_mask_input),
+            point_labels == EMPTY,
         )
         tokens = self._replace_unstable(mask_tokens.long(), logits, scores)
         scores, order = torch.sort(scores.gather(1, tokens), dim=1, descending=True)
@@ -93,7 +102,10 @@ class MaskDecoder(nn.Module):
         return logits.gather(1, index), scores
 
     def _sparse(self, coords: Tensor, labels: Tensor) -> Tensor:
-        return self.prompt_encoder._embed_points(coords.unsqueeze(1) * self.image_size, labels.unsqueeze(1), pad=False)
+        coords, labels = coords.unsqueeze(1) * self.image_size, labels.unsqueeze(1)
+        embedded = self.prompt_encoder._embed_points(coords, labels, pad=False)
+        # Hidden is not enough: no share at all of a NaN is still NaN.
+        return embedded.masked_fill((labels == EMPTY).unsqueeze(-1), 0)
 
     def _dense(self, mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
         embedded = self.prompt_encoder.mask_embed(mask_input)
@@ -101,21 +113,25 @@ class MaskDecoder(nn.Module):
         return torch.where(has_mask_input[:, :, None, None], embedded, absent)
 
     def _all_tokens(
-        self, embedding: Tensor, high_res: list[Tensor], sparse: Tensor, dense: Tensor
+        self,
+        embedding: Tensor,
+        high_res: list[Tensor],
+        sparse: Tensor,
+        dense: Tensor,
+        empty: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Logits [B, 4, h, w] and scores [B, 4] of every mask token: one pass for the first, cut in two by
-        transformers' flag, so it is run without the flag's choice."""
+        transformers' flag, so it is run without the flag's choice. `empty`, bool [B, N], marks the empty slots."""
         decoder = self.decoder
         batch, channels, height, width = embedding.shape
         tokens = torch.cat([decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight])
+        bias = None
+        if empty is not None:
+            hidden = torch.zeros_like(empty, dtype=embedding.dtype).masked_fill(empty, _HIDDEN)
+            bias = F.pad(hidden, (len(tokens), 0))[:, None, None]
         tokens = torch.cat([tokens.expand(batch, 1, -1, -1), sparse], dim=2)
         positions = self.image_positions.expand(batch, -1, -1, -1)
-        tokens, keys = decoder.transformer(
-            point_embeddings=tokens,
-            image_embeddings=embedding + dense,
-            image_positional_embeddings=positions,
-            attention_similarity=None,
-        )
+        tokens, keys = two_way(decoder.transformer, tokens, embedding + dense, positions, bias)
         keys = keys.transpose(2, 3).reshape(batch, channels, height, width)
         upscaled = decoder.activation(decoder.upscale_layer_norm(decoder.upscale_conv1(keys) + high_res[1]))
         upscaled = decoder.activation(decoder.upscale_conv2(upscaled) + high_res[0])

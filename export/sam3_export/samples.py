@@ -7,42 +7,61 @@ from dataclasses import dataclass
 import numpy as np
 
 from sam3_export.architecture import Architecture
+from sam3_export.spec import BACKGROUND, BOX_FIRST, BOX_SECOND, EMPTY, FOREGROUND, PADDING
 
 Arrays = dict[str, np.ndarray]
 
-FOREGROUND, BACKGROUND, BOX_FIRST, BOX_SECOND, PADDING = 1, 0, 2, 3, -1
 SINGLE_TOKEN = (0,)
 CANDIDATE_TOKENS = (1, 2, 3)
 
 
 @dataclass(frozen=True)
 class PromptShape:
-    """The shape of a batch of prompts, for which coordinates are then drawn."""
+    """The shape of a batch of prompts, for which coordinates are then drawn: a row of labels for each prompt."""
 
     name: str
-    batch: int
-    labels: tuple[int, ...]
+    labels: tuple[tuple[int, ...], ...]
     tokens: tuple[int, ...]
     mask_input: tuple[bool, ...]
+
+    @property
+    def batch(self) -> int:
+        """How many prompts."""
+        return len(self.labels)
 
 
 # Traced and exported with two of everything: a batch of one would be baked into the graph.
 EXPORT_BATCH = 2
-EXPORT_PROMPT = PromptShape("export sample", 2, (FOREGROUND, BACKGROUND, PADDING), CANDIDATE_TOKENS, (True, False))
+EXPORT_PROMPT = PromptShape(
+    "export sample",
+    ((FOREGROUND, BACKGROUND, PADDING), (FOREGROUND, PADDING, EMPTY)),
+    CANDIDATE_TOKENS,
+    (True, False),
+)
 
 PARITY_BATCHES = (1, 3)
 PARITY_PROMPTS = (
-    PromptShape("one point, single mask", 1, (FOREGROUND, PADDING), SINGLE_TOKEN, (False,)),
-    PromptShape("one point, candidates", 1, (FOREGROUND, PADDING), CANDIDATE_TOKENS, (False,)),
-    PromptShape("box, single mask", 2, (BOX_FIRST, BOX_SECOND, PADDING), SINGLE_TOKEN, (False, False)),
+    PromptShape("one point, single mask", ((FOREGROUND, PADDING),), SINGLE_TOKEN, (False,)),
+    PromptShape("one point, candidates", ((FOREGROUND, PADDING),), CANDIDATE_TOKENS, (False,)),
+    PromptShape("one point, empty slots", ((FOREGROUND, PADDING, *[EMPTY] * 6),), SINGLE_TOKEN, (False,)),
+    PromptShape("box, single mask", ((BOX_FIRST, BOX_SECOND, PADDING),) * 2, SINGLE_TOKEN, (False, False)),
     PromptShape(
         "box and points, candidates",
-        3,
-        (BOX_FIRST, BOX_SECOND, FOREGROUND, BACKGROUND, FOREGROUND, BACKGROUND, PADDING),
+        ((BOX_FIRST, BOX_SECOND, FOREGROUND, BACKGROUND, FOREGROUND, BACKGROUND, PADDING),) * 3,
         CANDIDATE_TOKENS,
         (False, True, False),
     ),
-    PromptShape("mask input, single mask", 1, (FOREGROUND, BACKGROUND, PADDING), SINGLE_TOKEN, (True,)),
+    PromptShape(
+        "prompts of one, two and three points, candidates",
+        (
+            (FOREGROUND, PADDING, EMPTY, EMPTY),
+            (BOX_FIRST, BOX_SECOND, PADDING, EMPTY),
+            (FOREGROUND, BACKGROUND, FOREGROUND, PADDING),
+        ),
+        CANDIDATE_TOKENS,
+        (False, True, False),
+    ),
+    PromptShape("mask input, single mask", ((FOREGROUND, BACKGROUND, PADDING),), SINGLE_TOKEN, (True,)),
 )
 
 
@@ -62,17 +81,17 @@ def pixels(architecture: Architecture, batch: int, seed: int) -> Arrays:
 def prompts(architecture: Architecture, shape: PromptShape, seed: int) -> Arrays:
     """The decoder's inputs of a batch of prompts, without the features."""
     rng = np.random.default_rng(seed)
-    count = len(shape.labels)
-    coords = rng.uniform(0, 1, (shape.batch, count, 2)).astype(np.float32)
-    if BOX_FIRST in shape.labels:
-        coords[:, :2] = np.sort(coords[:, :2], axis=1)
-    coords[:, -1] = 0  # the padding point, as the prompt model lays it out
+    labels = np.array(shape.labels, np.int32)
+    coords = rng.uniform(0, 1, (*labels.shape, 2)).astype(np.float32)
+    boxes = labels[:, 0] == BOX_FIRST
+    coords[boxes, :2] = np.sort(coords[boxes, :2], axis=1)
+    coords[labels < 0] = 0  # the padding point and empty slots, as the prompt model lays them out
     side = architecture.low_res_size
     masks = rng.normal(0, 6, (shape.batch, 1, side, side)).astype(np.float32)
     present = np.array(shape.mask_input)[:, None]
     return {
         "POINT_COORDS": coords,
-        "POINT_LABELS": np.tile(np.array(shape.labels, np.int32), (shape.batch, 1)),
+        "POINT_LABELS": labels,
         "MASK_INPUT": np.where(present[:, :, None, None], masks, 0).astype(np.float32),
         "HAS_MASK_INPUT": present,
         "MASK_TOKENS": np.tile(np.array(shape.tokens, np.int32), (shape.batch, 1)),

@@ -13,6 +13,11 @@ from sam3_export.architecture import Architecture
 BATCH, POINTS, MASKS = "batch", "points", "masks"
 Axis = str | int
 
+# What POINT_LABELS says of a point: a click, a corner of a box, or the padding point that ends every prompt of Meta's
+# predictor and takes part in attention. Behind it may stand empty slots, so that prompts of different lengths fit into
+# one batch: nothing attends to them, and the answer is that of the prompt without them.
+FOREGROUND, BACKGROUND, BOX_FIRST, BOX_SECOND, PADDING, EMPTY = 1, 0, 2, 3, -1, -2
+
 
 @dataclass(frozen=True)
 class TensorSpec:

@@ -3,8 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import prompts
 import pytest
 from prompts import Prompt, PromptError, lay_out
+from sam3_export import spec
 
 SIZE = (400, 600)  # height, width
 LOW_RES = (96, 96)
@@ -20,19 +22,41 @@ def prompt(**parts: Any) -> Prompt:
 
 def test_points_become_fractions_with_one_padding_point_behind() -> None:
     layout = lay_out(prompt(points=[[300, 100], [0, 400]], labels=[1, 0]), SIZE, LOW_RES)
-    np.testing.assert_allclose(layout.point_coords, [[[0.5, 0.25], [0, 1], [0, 0]]])
-    assert layout.point_labels.tolist() == [[1, 0, -1]]
+    np.testing.assert_allclose(layout.point_coords[0, :3], [[0.5, 0.25], [0, 1], [0, 0]])
+    assert layout.point_labels[0, :3].tolist() == [1, 0, -1]
     assert layout.point_coords.dtype == np.float32
     assert layout.point_labels.dtype == np.int32
 
 
+@pytest.mark.parametrize(
+    ("points", "box", "slots"),
+    [
+        *[(1, False, 8), (7, False, 8), (8, False, 16), (15, False, 16), (16, False, 32), (31, False, 32)],
+        *[(5, True, 8), (6, True, 16), (32, False, 64), (63, False, 64), (64, False, 96)],
+    ],
+)
+def test_empty_slots_fill_a_prompt_up_to_a_slot_count(points: int, box: bool, slots: int) -> None:
+    given = {"points": [[300, 200]] * points} | ({"box": [150, 80, 450, 320]} if box else {})
+    layout = lay_out(prompt(**given), SIZE, LOW_RES)
+    used = [2, 3] * box + [1] * points + [-1]
+    assert layout.point_labels.tolist() == [used + [-2] * (slots - len(used))]
+    assert layout.point_coords.shape == (1, slots, 2)
+    assert not layout.point_coords[0, len(used) - 1 :].any()
+
+
+def test_labels_mean_what_the_decoders_spec_says() -> None:
+    for name in ("FOREGROUND", "BACKGROUND", "BOX_FIRST", "BOX_SECOND", "PADDING", "EMPTY"):
+        assert getattr(prompts, name) == getattr(spec, name)
+
+
 def test_labels_left_out_are_foreground() -> None:
-    assert lay_out(prompt(points=[[1, 1], [2, 2]]), SIZE, LOW_RES).point_labels.tolist() == [[1, 1, -1]]
+    layout = lay_out(prompt(points=[[1, 1], [2, 2]]), SIZE, LOW_RES)
+    assert layout.point_labels[0, :3].tolist() == [1, 1, -1]
 
 
 def test_a_box_stands_in_front_of_the_points() -> None:
     layout = lay_out(prompt(box=[150, 80, 450, 320], points=[[300, 200]], labels=[0]), SIZE, LOW_RES)
-    assert layout.point_labels.tolist() == [[2, 3, 0, -1]]
+    assert layout.point_labels[0, :4].tolist() == [2, 3, 0, -1]
     np.testing.assert_allclose(layout.point_coords[0, :2], [[0.25, 0.2], [0.75, 0.8]])
 
 

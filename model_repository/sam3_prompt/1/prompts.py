@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FOREGROUND, BACKGROUND, BOX_FIRST, BOX_SECOND, PADDING = 1, 0, 2, 3, -1
+FOREGROUND, BACKGROUND, BOX_FIRST, BOX_SECOND, PADDING, EMPTY = 1, 0, 2, 3, -1, -2
+# Only prompts of equal shape share a batch: one for up to seven points costs a lone click a few percent of decoding.
+SLOT_COUNTS = (8, 16, 32)
 # Of the decoder's four mask tokens, the first is made for a single mask, the others for candidates.
 SINGLE_TOKEN, CANDIDATE_TOKENS = [0], [1, 2, 3]
 # How far outside the image's edges a coordinate may lie, in pixels: rounding does that, a wrong frame does more.
@@ -34,7 +36,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Layout:
-    """A prompt as the mask decoder takes it, a batch of one.
+    """A prompt as the mask decoder takes it, a batch of one; N is one of `SLOT_COUNTS` or a multiple of the last.
 
     point_coords float32 [1, N, 2] (fractions of width and height), point_labels int32 [1, N],
     mask_input float32 [1, 1, h, w], has_mask_input bool [1, 1], mask_tokens int32 [1, M].
@@ -48,7 +50,7 @@ class Layout:
 
 
 def lay_out(prompt: Prompt, original_size: tuple[int, int], low_res_size: tuple[int, int]) -> Layout:
-    """A checked prompt: the box first, then the points, and one padding point behind them.
+    """A checked prompt: the box first, then the points, one padding point behind them, and then empty slots.
 
     Args:
         original_size: (height, width) of the image in pixels.
@@ -69,13 +71,24 @@ def lay_out(prompt: Prompt, original_size: tuple[int, int], low_res_size: tuple[
     if prompt.mask_input is not None:
         mask = _checked_mask(prompt.mask_input, low_res_size)
     tokens = CANDIDATE_TOKENS if prompt.multimask else SINGLE_TOKEN
+    point_coords, point_labels = _in_slots(fractions, labels)
     return Layout(
-        point_coords=np.concatenate([fractions, np.zeros((1, 2))]).astype(np.float32)[None],
-        point_labels=np.concatenate([labels, [PADDING]]).astype(np.int32)[None],
+        point_coords=point_coords[None],
+        point_labels=point_labels[None],
         mask_input=mask[None],
         has_mask_input=np.array([[prompt.mask_input is not None]]),
         mask_tokens=np.array([tokens], np.int32),
     )
+
+
+def _in_slots(fractions: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates float32 [N, 2] and labels int32 [N] of the points, the padding point and the empty slots."""
+    count, largest = len(labels), SLOT_COUNTS[-1]
+    needed = count + 1
+    slots = next((slots for slots in SLOT_COUNTS if needed <= slots), -(-needed // largest) * largest)
+    slot_coords, slot_labels = np.zeros((slots, 2), np.float32), np.full(slots, EMPTY, np.int32)
+    slot_coords[:count], slot_labels[:count], slot_labels[count] = fractions, labels, PADDING
+    return slot_coords, slot_labels
 
 
 def _checked_points(prompt: Prompt, original_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

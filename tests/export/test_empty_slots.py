@@ -1,0 +1,119 @@
+"""Empty slots change nothing: the answer is that of the same prompt without them, in every format."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import golden
+import numpy as np
+import pytest
+import torch
+from sam3_export import checkpoint, samples, spec
+from sam3_export.formats import FORMATS, run_module
+from sam3_export.modules import ImageEncoder, MaskDecoder
+from sam3_export.samples import CANDIDATE_TOKENS, SINGLE_TOKEN, Arrays, PromptShape
+from sam3_export.spec import BACKGROUND, BOX_FIRST, BOX_SECOND, EMPTY, FOREGROUND, PADDING
+from sam3_export.two_way import two_way
+
+# Logits reach 80 here, so this is a few of their last digits.
+TOLERANCE = 1e-4
+
+ONE_POINT = (FOREGROUND, PADDING)
+BOX_AND_POINTS = (BOX_FIRST, BOX_SECOND, FOREGROUND, BACKGROUND, FOREGROUND, PADDING)
+SHAPES = (
+    PromptShape("one point", (ONE_POINT,), SINGLE_TOKEN, (False,)),
+    PromptShape("one point, candidates", (ONE_POINT,), CANDIDATE_TOKENS, (False,)),
+    PromptShape("box, mask input", ((BOX_FIRST, BOX_SECOND, PADDING),), SINGLE_TOKEN, (True,)),
+    PromptShape("box and points, candidates, some masks", (BOX_AND_POINTS,) * 2, CANDIDATE_TOKENS, (True, False)),
+)
+Run = Callable[[Arrays], Arrays]
+
+
+@pytest.fixture(scope="module")
+def loaded() -> checkpoint.Checkpoint:
+    return checkpoint.load(str(golden.CHECKPOINT), golden.CONFIG)
+
+
+@pytest.fixture(scope="module")
+def features(loaded: checkpoint.Checkpoint) -> Arrays:
+    """Of three images."""
+    encoder = ImageEncoder(loaded.model).eval()
+    return run_module(encoder, spec.image_encoder(loaded.architecture), samples.pixels(loaded.architecture, 3, 7))
+
+
+@pytest.fixture(scope="module", params=["pytorch", *FORMATS])
+def run(request: pytest.FixtureRequest, loaded: checkpoint.Checkpoint) -> Run:
+    """The decoder as a PyTorch module, and as each format that was exported."""
+    component = spec.mask_decoder(loaded.architecture)
+    if request.param == "pytorch":
+        module = MaskDecoder(loaded.model).eval()
+        return lambda inputs: run_module(module, component, inputs)
+    path = request.getfixturevalue("exported") / component.model_name / "1" / FORMATS[request.param].file_name
+    return FORMATS[request.param].load(component, path).run
+
+
+def with_empty_slots(inputs: Arrays, count: int) -> Arrays:
+    """Behind every prompt, at coordinates that would spoil any answer they reached."""
+    behind = ((0, 0), (0, count))
+    return {
+        **inputs,
+        "POINT_COORDS": np.pad(inputs["POINT_COORDS"], (*behind, (0, 0)), constant_values=np.nan),
+        "POINT_LABELS": np.pad(inputs["POINT_LABELS"], behind, constant_values=EMPTY),
+    }
+
+
+def assert_same(found: Arrays, expected: Arrays) -> None:
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=TOLERANCE, err_msg=name)
+
+
+@pytest.mark.parametrize("count", [1, 6, 29])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_empty_slots_change_nothing(
+    run: Run, loaded: checkpoint.Checkpoint, features: Arrays, shape: PromptShape, count: int
+) -> None:
+    own = {name: np.ascontiguousarray(values[: shape.batch]) for name, values in features.items()}
+    inputs = {**own, **samples.prompts(loaded.architecture, shape, 11)}
+    assert_same(run(with_empty_slots(inputs, count)), run(inputs))
+
+
+def test_prompts_of_different_lengths_share_a_batch(run: Run, loaded: checkpoint.Checkpoint, features: Arrays) -> None:
+    (shape,) = (shape for shape in samples.PARITY_PROMPTS if shape.name.startswith("prompts of one, two and three"))
+    inputs = {**features, **samples.prompts(loaded.architecture, shape, 13)}
+    together = run(inputs)
+    for row, labels in enumerate(shape.labels):
+        alone = {name: values[row : row + 1] for name, values in inputs.items()}
+        used = len(labels) - labels.count(EMPTY)
+        alone |= {name: alone[name][:, :used] for name in ("POINT_COORDS", "POINT_LABELS")}
+        assert_same({name: values[row : row + 1] for name, values in together.items()}, run(alone))
+
+
+@pytest.mark.parametrize("biased", [False, True], ids=["no bias", "a bias of zero"])
+def test_without_empty_slots_the_transformer_is_transformers_own(
+    loaded: checkpoint.Checkpoint, features: Arrays, biased: bool
+) -> None:
+    decoder = MaskDecoder(loaded.model).eval()
+    transformer, image = decoder.decoder.transformer, torch.from_numpy(features["IMAGE_EMBEDDING"])
+    positions = decoder.image_positions.expand(len(image), -1, -1, -1)
+    tokens = torch.randn(len(image), 1, 9, image.shape[1], generator=torch.Generator().manual_seed(0))
+    bias = torch.zeros(len(image), 1, 1, 9) if biased else None
+    with torch.inference_mode():
+        found, expected = (
+            two_way(transformer, tokens, image, positions, bias),
+            transformer(tokens, image, positions, None),
+        )
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_half_precision_makes_no_nan(loaded: checkpoint.Checkpoint, features: Arrays) -> None:
+    component, decoder = spec.mask_decoder(loaded.architecture), MaskDecoder(loaded.model).eval()
+    own = {name: values[:1] for name, values in features.items()}
+    inputs = with_empty_slots({**own, **samples.prompts(loaded.architecture, SHAPES[1], 17)}, 5)
+    expected = run_module(decoder, component, inputs)
+    halves = {name: array.astype(np.float16) if array.dtype == np.float32 else array for name, array in inputs.items()}
+    found = run_module(copy.deepcopy(decoder).half(), component, halves)
+    for name, values in expected.items():
+        assert found[name].dtype == np.float16
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=0.01 * np.abs(values).max())
