@@ -7,9 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from observer import Observer
 from pictures import fresh_image
-from repository import settled
 from sam3_triton import ImageNotCachedError, InvalidInputError, Sam3Client
+from sam3_triton.transport import GrpcTransport, HttpTransport
 
 CLICK = {"points": [[10, 10]]}
 
@@ -43,14 +44,23 @@ def test_a_prefetched_image_is_a_hit(client: Sam3Client, inferences: Callable) -
     assert inferences("sam3_image_encoder") == before
 
 
-def test_the_image_travels_only_where_the_server_lacks_it(client: Sam3Client, inferences: Callable) -> None:
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_the_image_travels_only_where_the_server_lacks_it(server, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[set[str]] = []
+    kind = {"grpc": GrpcTransport, "http": HttpTransport}[scheme]
+    send = kind.infer
+
+    def record(self, inputs, *others):
+        sent.append({"IMAGE", "CACHED_IMAGE_ID"} & set(inputs))
+        return send(self, inputs, *others)
+
+    monkeypatch.setattr(kind, "infer", record)
     image = fresh_image()
-    requests = inferences("sam3_embedding_cache")
-    client.predict(image, **CLICK)
-    client.predict(image, **CLICK)
-    # Triton counts answered requests: the first id alone was not found, then image, then the id.
-    assert inferences("sam3_embedding_cache") - requests in (2, 3)
-    assert inferences("sam3_preprocess") >= 1
+    with Sam3Client({"grpc": server.grpc_url, "http": f"http://{server.http_url}"}[scheme]) as client:
+        client.predict(image, **CLICK)
+        assert sent == [{"CACHED_IMAGE_ID"}, {"IMAGE"}]
+        client.predict(image, **CLICK)
+        assert sent[2:] == [{"CACHED_IMAGE_ID"}]
 
 
 def test_those_who_miss_at_once_share_one_encode(client: Sam3Client, inferences: Callable, metric: Callable) -> None:
@@ -91,21 +101,14 @@ def test_an_unknown_id_is_told(client: Sam3Client) -> None:
 
 
 def test_clicks_on_different_images_share_a_decoder_batch(client: Sam3Client, server) -> None:
-    from tritonclient.grpc import InferenceServerClient
-
-    with InferenceServerClient(server.grpc_url) as raw:
-
-        def counts() -> tuple[int, int]:
-            stats = raw.get_inference_statistics("sam3_mask_decoder").model_stats[0]
-            return stats.inference_count, stats.execution_count
-
-        ids = [client.set_image(fresh_image()) for _ in range(4)]
-        alone = {image_id: client.predict(image_id=image_id, **CLICK).low_res_logits for image_id in ids}
-        inferred, executed = settled(counts)
-        with ThreadPoolExecutor(8) as pool:
-            clicked = ids * 16
-            answers = list(pool.map(lambda image_id: client.predict(image_id=image_id, **CLICK), clicked))
-        new_inferred, new_executed = settled(counts)
+    observer = Observer(server)
+    ids = [client.set_image(fresh_image()) for _ in range(4)]
+    alone = {image_id: client.predict(image_id=image_id, **CLICK).low_res_logits for image_id in ids}
+    inferred, executed = observer.counts("sam3_mask_decoder")
+    with ThreadPoolExecutor(8) as pool:
+        clicked = ids * 16
+        answers = list(pool.map(lambda image_id: client.predict(image_id=image_id, **CLICK), clicked))
+    new_inferred, new_executed = observer.counts("sam3_mask_decoder")
     assert new_inferred - inferred == 64
     assert new_executed - executed < 64
     for image_id, answer in zip(clicked, answers, strict=True):

@@ -8,11 +8,12 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from embedding_cache import BusyError, CacheStats, EmbeddingCache, NotCachedError, image_id
+from embedding_cache import BusyError, CacheStats, EmbeddingCache, Limits, NotCachedError, image_id
+from feature_memory import FeatureMemory
 
 FEATURES = ("HIGH_RES_FEATURES_0", "HIGH_RES_FEATURES_1", "IMAGE_EMBEDDING")
 ORIGINAL_SIZE = "ORIGINAL_SIZE"
@@ -20,8 +21,13 @@ ENCODE_MODEL = "sam3_encode"
 
 # Triton puts these in front of an error of an inner model; the caller did not ask for sam3_encode.
 _ENSEMBLE_PREFIX = re.compile(r"^(in ensemble '[^']*', )+")
-# An error loses its code on the way back from sam3_encode; sam3_preprocess begins its own with this.
+# An error loses its code on the way back from sam3_encode. sam3_preprocess begins its own with the first;
+# Triton says the other where models are loaded one by one and sam3_encode is not among them yet. (Asking
+# is_model_ready while the server starts would abort it: Triton 2.51.)
 INVALID_IMAGE = "invalid image: "
+NOT_LOADED = f"Model '{ENCODE_MODEL}' is not ready"
+# How often those who wait are asked whether they still do.
+_SWEEP_S = 0.1
 
 
 class EncodeError(Exception):
@@ -30,9 +36,9 @@ class EncodeError(Exception):
 
 @dataclass(frozen=True)
 class ImageEmbedding:
-    """Features of one image ([1, C, h, w] each) and its original size (int32 [height, width])."""
+    """Features of one image (fp32 arrays [1, C, h, w]) and its original size (int32 [height, width])."""
 
-    features: dict[str, np.ndarray]
+    features: dict[str, Any]
     original_size: np.ndarray
 
     @property
@@ -45,21 +51,27 @@ class Reply:
     """Answers one request, once."""
 
     def __init__(self, request) -> None:
+        self.key = ""
         self._sender = request.get_response_sender()
         self._outputs = set(request.requested_output_names())
+        timeout_us = request.timeout()
+        self._deadline = time.monotonic() + timeout_us / 1e6 if timeout_us else float("inf")
+        # A sender that has sent its last must not be asked anything any more.
+        self._lock = threading.Lock()
+        self._open = True
 
-    def embedding(self, key: str, embedding: ImageEmbedding, hit: bool) -> None:
+    def embedding(self, embedding: ImageEmbedding, hit: bool) -> None:
         """Sends the outputs that were asked for."""
         low_res_size = embedding.features["HIGH_RES_FEATURES_0"].shape[-2:]
-        outputs = {
-            **embedding.features,
+        small = {
             ORIGINAL_SIZE: embedding.original_size,
             "LOW_RES_SIZE": np.array(low_res_size, np.int32),
-            "IMAGE_ID": np.array([key.encode()], np.object_),
+            "IMAGE_ID": np.array([self.key.encode()], np.object_),
             "CACHE_HIT": np.array([hit]),
         }
         try:
-            tensors = [pb_utils.Tensor(name, value) for name, value in outputs.items() if name in self._outputs]
+            outputs = {**embedding.features, **small}
+            tensors = [_tensor(name, value) for name, value in outputs.items() if name in self._outputs]
             self._send(pb_utils.InferenceResponse(tensors))
         except Exception as error:  # no shared memory left, say
             self.error(f"the features cannot be sent: {error}", pb_utils.TritonError.INTERNAL)
@@ -71,25 +83,23 @@ class Reply:
         except Exception:
             pb_utils.Logger.log_error(traceback.format_exc())
 
+    def is_cancelled(self) -> bool:
+        """Whether the caller has gone. Inside an ensemble Triton (2.51 at least) does not tell."""
+        with self._lock:
+            return self._open and self._sender.is_cancelled()
+
+    def is_late(self) -> bool:
+        """Whether the timeout that came with the request has passed."""
+        return time.monotonic() > self._deadline
+
     def _send(self, response) -> None:
-        self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        with self._lock:
+            self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            self._open = False
 
 
 class CacheMetrics:
     """The cache's counts on Triton's metrics port."""
-
-    _HELP: ClassVar = {
-        "hits": "Requests answered from the cache",
-        "misses": "Requests that started an encode",
-        "coalesced": "Requests that waited for an encode that another one had started",
-        "evictions": "Images dropped to stay within cache_bytes",
-        "failures": "Encodes that failed",
-        "rejected": "Requests refused because max_inflight_encodes were in flight",
-        "encode_seconds": "Seconds spent in successful encodes",
-        "entries": "Images in the cache",
-        "bytes": "Bytes of features in the cache",
-    }
-    _GAUGES = ("entries", "bytes")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -97,10 +107,10 @@ class CacheMetrics:
         self._families = {}  # a family that is not referenced disappears from the metrics
         self._metrics = {}
         for field in fields(CacheStats):
-            gauge = field.name in self._GAUGES
+            gauge = field.metadata["gauge"]
             self._families[field.name] = pb_utils.MetricFamily(
                 name=f"sam3_embedding_cache_{field.name}" + ("" if gauge else "_total"),
-                description=self._HELP[field.name],
+                description=field.metadata["help"],
                 kind=pb_utils.MetricFamily.GAUGE if gauge else pb_utils.MetricFamily.COUNTER,
             )
             self._metrics[field.name] = self._families[field.name].Metric(labels={"model": "sam3_embedding_cache"})
@@ -122,11 +132,18 @@ class TritonPythonModel:
     def initialize(self, args) -> None:
         """Reads the bounds from the model's parameters."""
         parameters = pb_utils.json.loads(args["model_config"])["parameters"]
-        cache_bytes = int(parameters["cache_bytes"]["string_value"])
-        max_inflight = int(parameters["max_inflight_encodes"]["string_value"])
-        self.cache: EmbeddingCache[ImageEmbedding, Reply] = EmbeddingCache(cache_bytes, max_inflight)
-        self.encoders = ThreadPoolExecutor(max_workers=max_inflight, thread_name_prefix="encode")
+        texts = {name: parameter["string_value"] for name, parameter in parameters.items()}
+        limits = Limits.parse(texts)
+        self.memory = FeatureMemory(texts["memory"])
+        self.device = int(args["model_instance_device_id"])
+        self.cache: EmbeddingCache[ImageEmbedding, Reply] = EmbeddingCache(limits)
         self.metrics = CacheMetrics()
+        self.metrics.publish(self.cache)
+        self.waiting: set[Reply] = set()
+        self.encoders = ThreadPoolExecutor(limits.max_concurrent_encodes, thread_name_prefix="encode")
+        self.stopping = threading.Event()
+        self.sweeper = threading.Thread(target=self._sweep_until_stopped, name="sweep")
+        self.sweeper.start()
 
     def execute(self, requests) -> None:
         """Answers hits; leaves misses to the encode threads. Responses go through each request's sender."""
@@ -135,6 +152,7 @@ class TritonPythonModel:
             try:
                 self._admit(request, reply)
             except Exception:
+                self.waiting.discard(reply)
                 pb_utils.Logger.log_error(traceback.format_exc())
                 reply.error("sam3_embedding_cache failed; the server's log says why", pb_utils.TritonError.INTERNAL)
         self.metrics.publish(self.cache)
@@ -142,59 +160,108 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Lets the encodes under way finish."""
         self.encoders.shutdown(wait=True)
+        self.stopping.set()
+        self.sweeper.join()
 
     def _admit(self, request, reply: Reply) -> None:
         image, claimed = _bytes_input(request, "IMAGE"), _bytes_input(request, "CACHED_IMAGE_ID")
         claimed_id = None if claimed is None else claimed.decode("utf-8", "replace")
-        key = image_id(image) if image is not None else claimed_id or ""
+        reply.key = image_id(image) if image is not None else claimed_id or ""
         if image is None and claimed is None:
             reply.error("neither IMAGE nor CACHED_IMAGE_ID was given", pb_utils.TritonError.INVALID_ARG)
             return
-        if claimed_id is not None and claimed_id != key:
-            message = f"CACHED_IMAGE_ID is {claimed_id!r}, but the sha256 of IMAGE is {key}"
+        if claimed_id is not None and claimed_id != reply.key:
+            message = f"CACHED_IMAGE_ID is {claimed_id!r}, but the sha256 of IMAGE is {reply.key}"
             reply.error(message, pb_utils.TritonError.INVALID_ARG)
             return
+        self.waiting.add(reply)  # before it is admitted: afterwards it may have been answered already
         try:
-            embedding, must_encode = self.cache.admit(key, reply, may_encode=image is not None)
+            embedding, must_encode = self.cache.admit(reply.key, reply, image)
         except NotCachedError:
-            reply.error(f"no image with the id {key!r} is cached; send IMAGE", pb_utils.TritonError.NOT_FOUND)
+            self.waiting.discard(reply)
+            reply.error(f"no image with the id {reply.key!r} is cached; send IMAGE", pb_utils.TritonError.NOT_FOUND)
         except BusyError as error:
+            self.waiting.discard(reply)
             reply.error(f"{error}; try again later", pb_utils.TritonError.UNAVAILABLE)
         else:
             if embedding is not None:
-                reply.embedding(key, embedding, hit=True)
+                self.waiting.discard(reply)
+                reply.embedding(embedding, hit=True)
             elif must_encode:
-                self.encoders.submit(self._encode, key, image)
+                self.encoders.submit(self._encode_next)
 
-    def _encode(self, key: str, image: bytes) -> None:
+    def _encode_next(self) -> None:
+        taken = self.cache.begin()
+        if taken is None:
+            return
+        key, image = taken
         started = time.monotonic()
         try:
-            embedding = _call_encoder(image)
+            embedding = self._call_encoder(image)
         except Exception as error:  # whatever it is, those who wait must hear of it
-            message = str(error)
-            at_fault = message.startswith(INVALID_IMAGE)
-            code = pb_utils.TritonError.INVALID_ARG if at_fault else pb_utils.TritonError.INTERNAL
-            for reply in self.cache.fail(key):
+            message, code = str(error), _code_of(str(error))
+            for reply in self._handed_out(self.cache.fail(key)):
                 reply.error(message, code)
         else:
-            for reply in self.cache.complete(key, embedding, time.monotonic() - started):
-                reply.embedding(key, embedding, hit=False)
+            for reply in self._handed_out(self.cache.complete(key, embedding, time.monotonic() - started)):
+                reply.embedding(embedding, hit=False)
         self.metrics.publish(self.cache)
+
+    def _handed_out(self, replies: list[Reply]) -> list[Reply]:
+        self.waiting.difference_update(replies)
+        return replies
+
+    def _call_encoder(self, image: bytes) -> ImageEmbedding:
+        kind = pb_utils.TRITONSERVER_MEMORY_GPU if self.memory.on_gpu else pb_utils.TRITONSERVER_MEMORY_CPU
+        response = pb_utils.InferenceRequest(
+            model_name=ENCODE_MODEL,
+            requested_output_names=[*FEATURES, ORIGINAL_SIZE],
+            inputs=[pb_utils.Tensor("IMAGE", np.array([image], np.object_))],
+            preferred_memory=pb_utils.PreferredMemory(kind, self.device),
+        ).exec()
+        if response.has_error():
+            raise EncodeError(_ENSEMBLE_PREFIX.sub("", response.error().message()))
+        # The response's memory goes back to Triton; what is kept must be a copy.
+        outputs = {tensor.name(): tensor for tensor in response.output_tensors()}
+        features = {name: self.memory.keep(outputs[name]) for name in FEATURES}
+        return ImageEmbedding(features, outputs[ORIGINAL_SIZE].as_numpy().copy())
+
+    def _sweep_until_stopped(self) -> None:
+        while not self.stopping.wait(_SWEEP_S):
+            try:
+                self._sweep()
+            except Exception:
+                pb_utils.Logger.log_error(traceback.format_exc())
+
+    def _sweep(self) -> None:
+        """Lets go of those who no longer wait, and of what is too old."""
+        for reply in list(self.waiting):
+            if reply.is_late():
+                message = "the request's timeout passed before its image was encoded"
+                code = pb_utils.TritonError.UNAVAILABLE
+            elif reply.is_cancelled():
+                message = "the request was cancelled before its image was encoded"
+                code = pb_utils.TritonError.CANCELLED
+            else:
+                continue
+            if self.cache.leave(reply.key, reply):
+                self.waiting.discard(reply)
+                reply.error(message, code)
+        self.cache.expire()
+        self.metrics.publish(self.cache)
+
+
+def _code_of(message: str) -> int:
+    if message.startswith(INVALID_IMAGE):
+        return pb_utils.TritonError.INVALID_ARG
+    return pb_utils.TritonError.UNAVAILABLE if NOT_LOADED in message else pb_utils.TritonError.INTERNAL
+
+
+def _tensor(name: str, array):
+    # Not by DLPack where it is numpy's: Triton marks a used capsule with a name that numpy takes for an error.
+    return pb_utils.Tensor(name, array) if isinstance(array, np.ndarray) else pb_utils.Tensor.from_dlpack(name, array)
 
 
 def _bytes_input(request, name: str) -> bytes | None:
     tensor = pb_utils.get_input_tensor_by_name(request, name)
     return None if tensor is None else tensor.as_numpy().reshape(-1)[0]
-
-
-def _call_encoder(image: bytes) -> ImageEmbedding:
-    response = pb_utils.InferenceRequest(
-        model_name=ENCODE_MODEL,
-        requested_output_names=[*FEATURES, ORIGINAL_SIZE],
-        inputs=[pb_utils.Tensor("IMAGE", np.array([image], np.object_))],
-    ).exec()
-    if response.has_error():
-        raise EncodeError(_ENSEMBLE_PREFIX.sub("", response.error().message()))
-    # The response's memory goes back to Triton; what is kept must be a copy.
-    outputs = {tensor.name(): tensor.as_numpy().copy() for tensor in response.output_tensors()}
-    return ImageEmbedding({name: outputs[name] for name in FEATURES}, outputs[ORIGINAL_SIZE])

@@ -1,0 +1,76 @@
+"""The store's memory; the GPU's is played by a library that records what is asked of it."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+from feature_memory import FeatureMemory
+
+
+class OnGpu:
+    """A tensor that says it lies on a GPU."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0  # kDLCUDA
+
+
+class FakeCupy(ModuleType):
+    """The parts of cupy that the store uses, over numpy."""
+
+    def __init__(self) -> None:
+        super().__init__("cupy")
+        self.calls: list[str] = []
+        stream = SimpleNamespace(synchronize=lambda: self.calls.append("synchronize"))
+        self.cuda = SimpleNamespace(get_current_stream=lambda: stream)
+
+    def from_dlpack(self, tensor: OnGpu) -> np.ndarray:
+        self.calls.append("from_dlpack")
+        return tensor.array
+
+    def array(self, array: np.ndarray) -> np.ndarray:
+        self.calls.append("upload")
+        return array.copy()
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch) -> FakeCupy:
+    fake = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    return fake
+
+
+def test_host_memory_copies() -> None:
+    memory = FeatureMemory("host")
+    tensor = np.arange(6, dtype=np.float32).reshape(1, 6)
+    kept = memory.keep(tensor)
+    tensor[:] = 0
+    assert not memory.on_gpu
+    assert kept.tolist() == [[0, 1, 2, 3, 4, 5]]
+    assert kept.flags.writeable
+    assert kept.nbytes == 24
+
+
+def test_gpu_memory_copies_on_the_gpu_and_waits_for_the_copy(cupy: FakeCupy) -> None:
+    memory = FeatureMemory("gpu")
+    tensor = OnGpu(np.ones(4, np.float32))
+    kept = memory.keep(tensor)
+    tensor.array[:] = 0
+    assert memory.on_gpu
+    assert kept.tolist() == [1, 1, 1, 1]
+    assert cupy.calls == ["from_dlpack", "synchronize"]
+
+
+def test_gpu_memory_takes_a_tensor_that_lies_in_host_memory(cupy: FakeCupy) -> None:
+    assert FeatureMemory("gpu").keep(np.ones(4, np.float32)).tolist() == [1, 1, 1, 1]
+    assert cupy.calls == ["upload"]
+
+
+def test_another_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="memory must be one of host, gpu, not 'disk'"):
+        FeatureMemory("disk")

@@ -1,0 +1,56 @@
+"""A server's own counts."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from tritonclient.grpc import InferenceServerClient
+
+if TYPE_CHECKING:
+    from sam3_server import TritonServer
+
+Value = TypeVar("Value")
+
+
+def settled(read: Callable[[], Value]) -> Value:
+    """What a server's count says when it has stopped moving: Triton counts a request after it has answered it."""
+    value = read()
+    while True:
+        time.sleep(0.1)
+        before, value = value, read()
+        if value == before:
+            return value
+
+
+class Observer:
+    """Reads Triton's statistics and the cache's metrics of one server, once they have settled."""
+
+    def __init__(self, server: TritonServer) -> None:
+        self._metrics_url = server.metrics_url
+        self._client = InferenceServerClient(server.grpc_url)
+
+    def counts(self, model: str) -> tuple[int, int]:
+        """Inferences that a model has answered since the start, and executions that it took for them."""
+        return settled(lambda: self._counts(model))
+
+    def inferences(self, model: str) -> int:
+        """The first of the `counts`."""
+        return self.counts(model)[0]
+
+    def metric(self, name: str) -> float:
+        """One of the cache's metrics."""
+        return settled(lambda: self.metrics()[name])
+
+    def metrics(self) -> dict[str, float]:
+        """The cache's metrics as they are now, by name."""
+        prefix = "sam3_embedding_cache_"
+        with urllib.request.urlopen(self._metrics_url, timeout=10) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if line.startswith(prefix)]
+        return {line.split("{")[0].removeprefix(prefix): float(line.split()[-1]) for line in lines}
+
+    def _counts(self, model: str) -> tuple[int, int]:
+        stats = self._client.get_inference_statistics(model).model_stats[0]
+        return stats.inference_count, stats.execution_count
