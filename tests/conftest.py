@@ -31,6 +31,16 @@ def exported_unstable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _export(folder, checkpoint)
 
 
+@pytest.fixture(scope="session")
+def exported_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the checkpoint that sam3-export takes where none is named, as ONNX."""
+    from sam3_export.cli import main
+
+    repository = copy_repository(tmp_path_factory.mktemp("demo"))
+    assert main(["--repository", str(repository), "--formats", "onnx"]) == 0
+    return repository
+
+
 def _export(folder: Path, checkpoint: Path) -> Path:
     from sam3_export.cli import main
 

@@ -7,9 +7,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import requests
 from repository import free_ports
+
+
+def serve_command(repository: Path, ports: list[int], *arguments: str) -> list[str]:
+    """A `sam3-serve` on three ports: HTTP, gRPC, metrics."""
+    names = ("--http-port", "--grpc-port", "--metrics-port")
+    flags = [part for name, port in zip(names, ports, strict=True) for part in (name, str(port))]
+    return [sys.executable, "-m", "sam3_server.cli", "--repository", str(repository), *flags, *arguments]
 
 
 @contextmanager

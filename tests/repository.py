@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shutil
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +25,13 @@ def copy_repository(folder: Path) -> Path:
     return repository
 
 
+def link_artifacts(exported: Path, repository: Path) -> None:
+    """The artifacts of one repository in another, without copying them."""
+    (repository / "sam3" / "exports").symlink_to(exported / "sam3" / "exports")
+    for model in ("sam3_image_encoder", "sam3_mask_decoder"):
+        (repository / model / "1").symlink_to(Path("..") / "sam3" / "exports" / "current" / model)
+
+
 def free_ports(count: int) -> list[int]:
     """Ports on which nothing listens."""
     sockets = [socket.socket() for _ in range(count)]
@@ -36,19 +41,6 @@ def free_ports(count: int) -> list[int]:
     for one in sockets:
         one.close()
     return ports
-
-
-Value = TypeVar("Value")
-
-
-def settled(read: Callable[[], Value]) -> Value:
-    """What a server's count says when it has stopped moving: Triton counts a request after it has answered it."""
-    value = read()
-    while True:
-        time.sleep(0.1)
-        before, value = value, read()
-        if value == before:
-            return value
 
 
 def infer(client: Any, module: Any, inputs: dict[str, Any], outputs: tuple[str, ...], model: str = "sam3") -> Any:

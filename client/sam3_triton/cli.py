@@ -85,6 +85,15 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--overlay", type=Path, metavar="PNG", help="the photo with mask and prompt drawn over it")
     _add_url(predict, "--url")
 
+    probe = commands.add_parser(
+        "probe",
+        help="exit with 0 if a server answers a click, else with 1",
+        description="Click on a small picture and exit with 0 if a mask comes back, else with 1 and the reason: the "
+        "readiness and liveness probe of containers. Triton's own readiness endpoints say yes even where the process "
+        "of a model has died.",
+    )
+    _add_url(probe, "--url")
+
     gateway = commands.add_parser(
         "gateway",
         help="serve POST /predict/mask and GET /health",
@@ -127,6 +136,12 @@ def _predict(options: argparse.Namespace) -> None:
         print(options.overlay.absolute())
 
 
+def _probe(options: argparse.Namespace) -> None:
+    with Sam3Client(options.url) as client:
+        client.probe()
+    print("ready")
+
+
 def _gateway(options: argparse.Namespace) -> None:
     import uvicorn
 
@@ -141,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0, or 1 with one line on standard error."""
     options = _parser().parse_args(arguments)
     try:
-        {"predict": _predict, "gateway": _gateway}[options.command](options)
+        {"predict": _predict, "probe": _probe, "gateway": _gateway}[options.command](options)
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is not installed: pip install 'sam3-triton[gateway]'")
     except Sam3Error as error:

@@ -7,16 +7,20 @@ from types import TracebackType
 
 import numpy as np
 
-from sam3_triton.errors import ImageNotCachedError, InvalidInputError, ServerUnavailableError
+from sam3_triton.errors import ImageNotCachedError, InvalidInputError, Sam3Error, ServerUnavailableError
 from sam3_triton.images import EncodedImage, ImageSource
 from sam3_triton.predictions import Prediction
 from sam3_triton.prompts import Prompt
-from sam3_triton.transport import Arrays, connect
+from sam3_triton.transport import Arrays, Transport, connect
 
 DEFAULT_URL = "localhost:8011"
 # The first click on an image at full size takes up to a minute where there is no GPU.
 DEFAULT_TIMEOUT_S = 120.0
+# A warm click takes well under a second; a server that needs longer than this is of no use now.
+PROBE_TIMEOUT_S = 5.0
 
+_PROBE_IMAGE = EncodedImage.of(np.full((16, 16, 3), 128, np.uint8))
+_PROBE_POINTS = np.array([[8, 8]], np.float32)
 _PREDICTION = ("MASKS", "SCORES", "LOW_RES_LOGITS", "IMAGE_ID", "CACHE_HIT")
 
 
@@ -30,6 +34,7 @@ class Sam3Client:
             timeout_s: seconds to wait for one answer.
         """
         self._transport = connect(url, timeout_s)
+        self._probing = connect(url, min(timeout_s, PROBE_TIMEOUT_S))
 
     def __enter__(self) -> Sam3Client:
         return self
@@ -42,10 +47,26 @@ class Sam3Client:
     def close(self) -> None:
         """Closes the connections."""
         self._transport.close()
+        self._probing.close()
+
+    def probe(self) -> None:
+        """Clicks on a small picture, which goes through every model; the encoder runs the first time only.
+
+        Triton's own readiness says yes even where the process of a Python model has died, so this asks for a mask.
+
+        Raises:
+            Sam3Error: no mask came within `PROBE_TIMEOUT_S`, and why.
+        """
+        self._probing.infer({"IMAGE": _image_tensor(_PROBE_IMAGE)}, ("ORIGINAL_SIZE",), "sam3_preprocess")
+        self._send(self._probing, _PROBE_IMAGE, {"POINTS": _PROBE_POINTS}, ("MASKS",))
 
     def is_ready(self) -> bool:
-        """Whether there is a server with the models loaded."""
-        return self._transport.is_ready()
+        """Whether there is a server that answers a `probe`."""
+        try:
+            self.probe()
+        except Sam3Error:
+            return False
+        return True
 
     def set_image(self, image: ImageSource) -> str:
         """Has the image encoded and cached, if it is not yet, and returns its id.
@@ -53,7 +74,7 @@ class Sam3Client:
         Raises:
             Sam3Error: see `predict`.
         """
-        answer = self._send(EncodedImage.of(image), {}, ("IMAGE_ID",))
+        answer = self._send(self._transport, EncodedImage.of(image), {}, ("IMAGE_ID",))
         return answer["IMAGE_ID"][0].decode()
 
     def predict(
@@ -92,7 +113,7 @@ class Sam3Client:
             answer = self._transport.infer({**_id_input(image_id), **_prompt_inputs(prompt)}, _PREDICTION)
         else:
             assert image is not None
-            answer = self._send(EncodedImage.of(image), _prompt_inputs(prompt), _PREDICTION)
+            answer = self._send(self._transport, EncodedImage.of(image), _prompt_inputs(prompt), _PREDICTION)
         return Prediction(
             mask_pngs=tuple(answer["MASKS"].tolist()),
             scores=answer["SCORES"],
@@ -101,15 +122,20 @@ class Sam3Client:
             cache_hit=bool(answer["CACHE_HIT"][0]),
         )
 
-    def _send(self, image: EncodedImage, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:
+    @staticmethod
+    def _send(transport: Transport, image: EncodedImage, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:
         try:
-            return self._transport.infer({**_id_input(image.image_id), **inputs}, outputs)
+            return transport.infer({**_id_input(image.image_id), **inputs}, outputs)
         except ImageNotCachedError:
             pass
         try:
-            return self._transport.infer({"IMAGE": np.array([image.data], np.object_), **inputs}, outputs)
+            return transport.infer({"IMAGE": _image_tensor(image), **inputs}, outputs)
         except ImageNotCachedError as error:  # the image was sent, so it is the model that was not found
             raise ServerUnavailableError(str(error)) from error
+
+
+def _image_tensor(image: EncodedImage) -> np.ndarray:
+    return np.array([image.data], np.object_)
 
 
 def _id_input(image_id: str) -> Arrays:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+import time
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Form, Request, UploadFile
@@ -15,6 +17,8 @@ from sam3_triton.client import Sam3Client
 from sam3_triton.errors import InvalidInputError, Sam3Error, ServerUnavailableError
 
 _log = logging.getLogger(__name__)
+# Each probe is a click, so those who ask for the health within this time share one.
+_PROBE_EVERY_S = 1.0
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
 
@@ -30,11 +34,12 @@ def create_app(client: Sam3Client, cors: bool = True) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(Sam3Error, _failed)
     app.add_exception_handler(Exception, _failed)
+    readiness = Readiness(client)
 
     @app.get("/health")
     def health() -> dict[str, Any]:
-        """Whether the gateway runs, and whether Triton has the models loaded."""
-        return {"status": "running", "model_loaded": client.is_ready()}
+        """Whether the gateway runs, and whether Triton answers a click."""
+        return {"status": "running", "model_loaded": readiness.check()}
 
     @app.post(
         "/predict/mask",
@@ -65,6 +70,24 @@ def create_app(client: Sam3Client, cors: bool = True) -> FastAPI:
         return Response(prediction.mask_pngs[0], media_type="image/png")
 
     return app
+
+
+class Readiness:
+    """Whether the server answers a probe, asked once a second however many want to know."""
+
+    def __init__(self, client: Sam3Client) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._ready = False
+        self._stale_at = float("-inf")
+
+    def check(self) -> bool:
+        """The answer of a probe that is at most a second old."""
+        with self._lock:
+            if time.monotonic() >= self._stale_at:
+                self._ready = self._client.is_ready()
+                self._stale_at = time.monotonic() + _PROBE_EVERY_S
+            return self._ready
 
 
 def parse_points(text: str) -> list[Any]:

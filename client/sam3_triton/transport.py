@@ -33,6 +33,10 @@ _CHANNEL = {
     "grpc.max_send_message_length": -1,
     "grpc.max_receive_message_length": -1,
 }
+# gRPC's own words where a connection fails or breaks; what Triton refuses begins otherwise.
+_NO_CONNECTION = re.compile(r"connect|socket|reset|goaway|transport", re.IGNORECASE)
+# Triton's words where the process of a Python model has died; it does not start it again.
+_DEAD_MODEL = "is not healthy"
 # What Triton puts in front of the message of a model inside the ensemble.
 _PREFIX = re.compile(r"^((in ensemble '[^']*', )|(\[request id: [^\]]*\] ))+")
 _ERRORS: dict[str, type[Sam3Error]] = {
@@ -50,11 +54,8 @@ _ERRORS: dict[str, type[Sam3Error]] = {
 class Transport(Protocol):
     """How requests reach Triton."""
 
-    def infer(self, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:
-        """Runs the ensemble `sam3`. Raises an error of this package, and no other."""
-
-    def is_ready(self) -> bool:
-        """Whether the ensemble is loaded; False where there is no server."""
+    def infer(self, inputs: Arrays, outputs: tuple[str, ...], model: str = MODEL) -> Arrays:
+        """Runs a model; the server is told the timeout too. Raises an error of this package, and no other."""
 
     def close(self) -> None:
         """Closes the connections."""
@@ -86,21 +87,20 @@ class GrpcTransport:
         self._timeout_s = timeout_s
         self._client = grpc.InferenceServerClient(address, ssl=tls, channel_args=list(_CHANNEL.items()))
 
-    def infer(self, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:
+    def infer(self, inputs: Arrays, outputs: tuple[str, ...], model: str = MODEL) -> Arrays:
         """See `Transport`."""
         tensors, requested = _tensors(self._module, inputs, outputs)
         try:
-            result = self._client.infer(MODEL, tensors, outputs=requested, client_timeout=self._timeout_s)
+            result = self._client.infer(
+                model,
+                tensors,
+                outputs=requested,
+                client_timeout=self._timeout_s,
+                timeout=_microseconds(self._timeout_s),
+            )
         except InferenceServerException as error:
             raise _translated(error, self._address) from error
         return _arrays(result, outputs)
-
-    def is_ready(self) -> bool:
-        """See `Transport`."""
-        try:
-            return bool(self._client.is_model_ready(MODEL, client_timeout=self._timeout_s))
-        except InferenceServerException:
-            return False
 
     def close(self) -> None:
         """See `Transport`."""
@@ -111,9 +111,11 @@ class HttpTransport:
     """HTTP; one connection a thread, since tritonclient's must not be shared."""
 
     def __init__(self, address: str, tls: bool, timeout_s: float) -> None:
+        from geventhttpclient.response import HTTPParseError
         from tritonclient import http
 
         self._module = http
+        self._broken = HTTPParseError  # the connection was closed in the middle of an answer
         self._address = address
         self._tls = tls
         self._timeout_s = timeout_s
@@ -131,31 +133,28 @@ class HttpTransport:
                 self._clients.append(self._local.client)
         return self._local.client
 
-    def infer(self, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:
+    def infer(self, inputs: Arrays, outputs: tuple[str, ...], model: str = MODEL) -> Arrays:
         """See `Transport`."""
         tensors, requested = _tensors(self._module, inputs, outputs)
         try:
-            result = self._client.infer(MODEL, tensors, outputs=requested)
+            result = self._client.infer(model, tensors, outputs=requested, timeout=_microseconds(self._timeout_s))
         except InferenceServerException as error:
             raise _translated(error, self._address) from error
         except TimeoutError as error:
             raise DeadlineExceededError(f"no answer from {self._address} within {self._timeout_s:g} s") from error
-        except OSError as error:
+        except (OSError, self._broken) as error:
             raise ServerUnavailableError(f"no Triton at {self._address} ({error})") from error
         return _arrays(result, outputs)
-
-    def is_ready(self) -> bool:
-        """See `Transport`."""
-        try:
-            return bool(self._client.is_model_ready(MODEL))
-        except (InferenceServerException, OSError):
-            return False
 
     def close(self) -> None:
         """See `Transport`."""
         with self._lock:
             for client in self._clients:
                 client.close()
+
+
+def _microseconds(seconds: float) -> int:
+    return int(1e6 * seconds)
 
 
 def _tensors(module: ModuleType, inputs: Arrays, outputs: tuple[str, ...]) -> tuple[list[Any], list[Any]]:
@@ -179,6 +178,8 @@ def _translated(error: InferenceServerException, address: str) -> Sam3Error:
     status = (error.status() or "").removeprefix("StatusCode.")
     message = _PREFIX.sub("", error.message() or "")
     kind = _ERRORS.get(status, PredictionError)
-    if kind is ServerUnavailableError and "connect" in message:
+    if kind is ServerUnavailableError and _NO_CONNECTION.search(message):
         message = f"no Triton at {address} ({message.splitlines()[0]})"
+    if _DEAD_MODEL in message:
+        kind, message = ServerUnavailableError, f"a model's process has died and must be restarted: {message}"
     return kind(message)

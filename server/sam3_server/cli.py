@@ -10,6 +10,7 @@ from types import FrameType
 
 from sam3_server.errors import ServerError
 from sam3_server.launcher import GRPC_PORT, HTTP_PORT, LOOPBACK, METRICS_PORT, Ports, TritonServer
+from sam3_server.supervisor import supervise
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,15 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
                 "Stop it with Ctrl-C.",
                 flush=True,
             )
-            code = server.wait()
+            supervise(server, lambda line: print(f"sam3-serve: {line}", file=sys.stderr, flush=True))
     except KeyboardInterrupt:
         print("Stopped.", flush=True)
         return 0
     except ServerError as error:
         print(f"sam3-serve: {error}", file=sys.stderr)
         return 1
-    print(f"sam3-serve: tritonserver ended by itself with exit code {code}", file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

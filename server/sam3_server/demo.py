@@ -21,6 +21,7 @@ from sam3_triton.masks import open_image
 
 from sam3_server.errors import ServerError
 from sam3_server.launcher import LOOPBACK, TritonServer, check_free
+from sam3_server.supervisor import supervise
 
 REPOSITORY = Path("model_repository")
 REPORT = REPOSITORY / "sam3" / "exports" / "current" / "export.json"
@@ -119,8 +120,7 @@ def _stay(server: TritonServer) -> None:
         "Stop it with Ctrl-C.",
         flush=True,
     )
-    code = server.wait()
-    raise ServerError(f"tritonserver ended by itself with exit code {code}; see {OUT}/triton.log")
+    supervise(server, lambda line: print(line, flush=True))
 
 
 def _interrupt(signal_number: int, frame: FrameType | None) -> None:

@@ -22,13 +22,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+import psutil
+from sam3_triton import DeadlineExceededError, Sam3Client, Sam3Error, ServerUnavailableError
+
 from sam3_server import installation, profiles
 from sam3_server.errors import ServerError
 
 LOOPBACK = "127.0.0.1"
 # The gateway's contract owns 8001, so Triton's usual 8000 to 8002 are moved by ten.
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8010, 8011, 8012
-# SAM 3 at full size takes about a minute to load on two cores; a slow disk more.
+# SAM 3 at full size takes two minutes to load and to answer its first click on two cores; a slow disk more.
 READY_TIMEOUT_S = 600.0
 # How long requests under way may take at a stop before the server is killed.
 STOP_TIMEOUT_S = 30
@@ -69,6 +72,7 @@ class TritonServer:
         self._failures: list[str] = []
         self._cleanup = ExitStack()
         self._process: subprocess.Popen[str] | None = None
+        self._models: list[ModelProcess] = []
 
     @property
     def http_url(self) -> str:
@@ -101,34 +105,52 @@ class TritonServer:
         self.stop()
 
     def start(self) -> None:
-        """Starts the server and returns once every model is ready.
+        """Starts the server and returns once it has answered a first click.
 
         Raises:
             ServerError: a port in use, an artifact missing, a model that fails to load, ...
         """
+        self._failures.clear()
+        deadline = time.monotonic() + READY_TIMEOUT_S
         try:
             changed = self._prepare()
             with _loading(self.repository):
                 self._launch()
-                self._wait_until_ready()
+                self._wait_until_ready(deadline)
             self._check_profile(changed)
+            self._models = model_processes(self.pid)
+            self._warm_up(deadline)
         except BaseException:
             self.stop()
             raise
 
-    def wait(self) -> int:
-        """Waits until the server ends by itself and returns its exit code."""
-        assert self._process is not None
-        return self._process.wait()
+    def fault(self) -> str | None:
+        """What is wrong with a server that was started, by the look of its processes; None: nothing.
 
-    def stop(self) -> None:
-        """Stops the server and everything that it started; harmless where it does not run."""
-        process = self._process
-        if process is not None:
+        Triton does not start the process of a Python model again, nor does it call itself unready.
+        """
+        assert self._process is not None
+        if (code := self._process.poll()) is not None:
+            return f"tritonserver ended by itself with exit code {code}"
+        for one in self._models:
+            if not one.runs():
+                return f"the process of the model {one.model} (pid {one.process.pid}) has died"
+        return None
+
+    def stop(self, grace_s: float = STOP_TIMEOUT_S + 5) -> None:
+        """Stops the server and everything that it started; harmless where it does not run.
+
+        Args:
+            grace_s: how long requests under way may take before they are cut off.
+        """
+        with self._cleanup:  # whatever happens, a second Ctrl-C say
+            process = self._process
+            if process is None:
+                return
             try:
                 process.terminate()
-                process.wait(STOP_TIMEOUT_S + 5)
-            except (subprocess.TimeoutExpired, KeyboardInterrupt):
+                process.wait(grace_s)
+            except subprocess.TimeoutExpired:
                 pass
             finally:
                 # Whatever of its process group is left: the server itself, or stubs of the Python backend.
@@ -136,7 +158,6 @@ class TritonServer:
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 self._process = None
-        self._cleanup.close()
 
     def _prepare(self) -> list[str]:
         if not (self.repository / "sam3" / "config.pbtxt").is_file():
@@ -193,9 +214,8 @@ class TritonServer:
                 reason = _KIND.sub("", failure["reason"].strip('" \n').split("\\n")[0])
                 self._failures.append(f"the model {failure['model']} failed to load: {reason}")
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, deadline: float) -> None:
         assert self._process is not None
-        deadline = time.monotonic() + READY_TIMEOUT_S
         while time.monotonic() < deadline:
             code = self._process.poll()
             if code is not None:
@@ -208,6 +228,21 @@ class TritonServer:
                 time.sleep(0.1)
         raise ServerError(f"not ready after {READY_TIMEOUT_S:.0f} s")
 
+    def _warm_up(self, deadline: float) -> None:
+        """A first click, so that no user pays for what is set up lazily; a server that fails it is of no use."""
+        with Sam3Client(self.grpc_url) as client:
+            while True:
+                try:
+                    client.probe()
+                    return
+                except (DeadlineExceededError, ServerUnavailableError) as error:  # the encoder is still at it
+                    if fault := self.fault():
+                        raise ServerError(fault) from error
+                    if time.monotonic() > deadline:
+                        raise ServerError(f"no first click after {READY_TIMEOUT_S:.0f} s: {error}") from error
+                except Sam3Error as error:
+                    raise ServerError(f"the first click failed: {error}") from error
+
     def _check_profile(self, models: list[str]) -> None:
         """Triton falls back to config.pbtxt without a word where it does not find a profile's file."""
         for model in models:
@@ -216,6 +251,35 @@ class TritonServer:
             loaded = parameters.get("profile", {}).get("string_value")
             if loaded != self.profile:
                 raise ServerError(f"{model} was loaded with the profile {loaded!r}, not {self.profile!r}")
+
+
+@dataclass(frozen=True)
+class ModelProcess:
+    """The process of an instance of a Python model."""
+
+    model: str
+    process: psutil.Process
+
+    def runs(self) -> bool:
+        """Whether it lives."""
+        # Triton does not collect a stub that was killed, so it stays behind as a zombie.
+        try:
+            return self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+def model_processes(server: int) -> list[ModelProcess]:
+    """The processes of the Python models of a `tritonserver`, by its process id."""
+    found = []
+    for process in psutil.Process(server).children():
+        if process.status() == psutil.STATUS_ZOMBIE:
+            continue
+        arguments = process.cmdline()
+        # The Python backend starts each as `stub <repository>/<model>/<version>/model.py ...`.
+        if len(arguments) > 1 and "python_backend_stub" in arguments[0]:
+            found.append(ModelProcess(Path(arguments[1]).parent.parent.name, process))
+    return found
 
 
 @contextmanager

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
-from repository import copy_repository, free_ports
-
-
-def command(repository: Path, ports: list[int], *arguments: str) -> list[str]:
-    names = ("--http-port", "--grpc-port", "--metrics-port")
-    flags = [part for name, port in zip(names, ports, strict=True) for part in (name, str(port))]
-    return [sys.executable, "-m", "sam3_server.cli", "--repository", str(repository), *flags, *arguments]
+from processes import serve_command
+from repository import copy_repository, free_ports, link_artifacts
 
 
 def fails(repository: Path, *arguments: str, ports: list[int] | None = None) -> str:
     """Runs a start that must fail and returns its last line."""
     result = subprocess.run(
-        command(repository, ports or free_ports(3), *arguments), capture_output=True, text=True, timeout=120
+        serve_command(repository, ports or free_ports(3), *arguments), capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 1
     lines = result.stderr.splitlines()
@@ -31,13 +26,6 @@ def fails(repository: Path, *arguments: str, ports: list[int] | None = None) -> 
     assert lines[-1].startswith("sam3-serve: ")
     assert "\\n" not in lines[-1]
     return lines[-1]
-
-
-def link_artifacts(exported: Path, repository: Path) -> None:
-    """The artifacts of one repository in another, without copying them."""
-    (repository / "sam3" / "exports").symlink_to(exported / "sam3" / "exports")
-    for model in ("sam3_image_encoder", "sam3_mask_decoder"):
-        (repository / model / "1").symlink_to(Path("..") / "sam3" / "exports" / "current" / model)
 
 
 def shared_memory() -> set[str]:
@@ -96,12 +84,29 @@ def test_an_artifact_that_a_profile_lacks_is_told(exported: Path, tmp_path: Path
     assert line.endswith("model.pt is missing: run sam3-export")
 
 
+def test_artifacts_of_another_version_are_told(exported: Path, tmp_path: Path) -> None:
+    repository = copy_repository(tmp_path)
+    for model in ("sam3_image_encoder", "sam3_mask_decoder"):
+        (repository / model / "1").symlink_to(exported / model / "1")
+    current = repository / "sam3" / "exports" / "current"
+    current.mkdir(parents=True)
+    report = json.loads((exported / "sam3" / "exports" / "current" / "export.json").read_text())
+    del report["empty_slot_label"]
+    (current / "export.json").write_text(json.dumps(report))
+    line = fails(repository)
+    assert line.endswith("exported by another version of this project; run sam3-export")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_without_a_trace(exported: Path, number: signal.Signals) -> None:
     before = shared_memory()
     ports = free_ports(3)
     process = subprocess.Popen(
-        command(exported, ports), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        serve_command(exported, ports),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline().startswith("SAM 3 is served: gRPC 127.0.0.1")
@@ -125,7 +130,7 @@ def test_a_signal_stops_it_without_a_trace(exported: Path, number: signal.Signal
 
 def test_a_signal_during_the_start_stops_it_too(exported: Path) -> None:
     process = subprocess.Popen(
-        command(exported, free_ports(3)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        serve_command(exported, free_ports(3)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     process.stderr.readline()  # Triton's first line

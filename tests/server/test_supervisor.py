@@ -1,0 +1,155 @@
+"""Processes that die under load: what callers see, and that the service comes back by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import requests
+from pictures import fresh_image
+from processes import run_gateway, serve_command
+from repository import free_ports
+from sam3_server.launcher import model_processes
+from sam3_triton import Sam3Client, Sam3Error, ServerUnavailableError
+
+CLICK = {"points": [[5, 5]]}
+PYTHON_MODELS = (
+    "sam3_embedding_cache",
+    "sam3_image_encoder",
+    "sam3_mask_decoder",
+    "sam3_mask_postprocess",
+    "sam3_preprocess",
+    "sam3_prompt",
+)
+PATIENCE_S = 120  # measured: about 10 s
+
+
+@dataclass
+class Service:
+    """A supervised server, with a gateway in front."""
+
+    process: subprocess.Popen
+    http_url: str
+    grpc_url: str
+    gateway_url: str
+    said: list[str] = field(default_factory=list)
+
+    def triton(self) -> psutil.Process:
+        """The `tritonserver` of now."""
+        return next(child for child in psutil.Process(self.process.pid).children() if child.name() == "tritonserver")
+
+    def process_of(self, model: str) -> psutil.Process:
+        return next(one.process for one in model_processes(self.triton().pid) if one.model == model)
+
+    def health(self) -> bool:
+        return requests.get(f"{self.gateway_url}/health", timeout=30).json()["model_loaded"]
+
+    def wait_for(self, line: str, since: int) -> str:
+        """The first of the lines said since then that holds `line`."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            for said in self.said[since:]:
+                if line in said:
+                    return said
+            time.sleep(0.05)
+        raise AssertionError(f"{line!r} was not said")
+
+
+@pytest.fixture(scope="module")
+def service(exported: Path) -> Iterator[Service]:
+    ports = free_ports(3)
+    process = subprocess.Popen(
+        serve_command(exported, ports), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    said: list[str] = []
+    reader = threading.Thread(target=lambda: said.extend(line for line in process.stderr), daemon=True)
+    reader.start()
+    try:
+        assert process.stdout.readline().startswith("SAM 3 is served")
+        with run_gateway(f"127.0.0.1:{ports[1]}") as gateway_url:
+            yield Service(process, *(f"127.0.0.1:{port}" for port in ports[:2]), gateway_url, said)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class Callers:
+    """Clicks on a few images, warm and cold, from threads, until told to stop."""
+
+    def __init__(self, service: Service) -> None:
+        self.clients = [Sam3Client(url, timeout_s=60) for url in (service.grpc_url, f"http://{service.http_url}")]
+        self.images = [fresh_image() for _ in range(3)]
+        self.references = [self.clients[0].predict(image, **CLICK).low_res_logits for image in self.images]
+        self.errors: list[Sam3Error] = []
+        self.differences: list[float] = []
+        self.stopping = threading.Event()
+        self.threads = [threading.Thread(target=self._click, args=(client,)) for client in self.clients * 2]
+
+    def __enter__(self) -> Callers:
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join()
+        for client in self.clients:
+            client.close()
+
+    def _click(self, client: Sam3Client) -> None:
+        count = 0
+        while not self.stopping.is_set():
+            count += 1
+            try:
+                if count % 4 == 0:
+                    client.predict(fresh_image(), **CLICK)
+                else:
+                    answer = client.predict(self.images[count % 3], **CLICK).low_res_logits
+                    self.differences.append(float(np.abs(answer - self.references[count % 3]).max()))
+            except Sam3Error as error:
+                self.errors.append(error)
+                time.sleep(0.05)
+
+
+@pytest.mark.parametrize("model", PYTHON_MODELS)
+def test_a_killed_model_is_noticed_and_the_service_comes_back(service: Service, model: str) -> None:
+    assert service.health()
+    since = len(service.said)
+    with Callers(service) as callers:
+        victim = service.process_of(model)
+        time.sleep(0.5)
+        victim.kill()
+        fault = service.wait_for("restarting the server", since)
+        assert f"the process of the model {model} (pid {victim.pid}) has died" in fault
+        time.sleep(1.1)  # a probe that is at most a second old
+        assert not service.health()
+        service.wait_for("serving again", since)
+        answered = len(callers.differences)
+        while len(callers.differences) < answered + 5:
+            assert service.process.poll() is None
+            time.sleep(0.05)
+    assert callers.errors
+    assert {type(error) for error in callers.errors} == {ServerUnavailableError}
+    assert not [error for error in callers.errors if "\n" in str(error)]
+    assert max(callers.differences) < 1e-3
+    time.sleep(1.1)
+    assert service.health()
+
+
+def test_a_killed_triton_is_started_again(service: Service) -> None:
+    since = len(service.said)
+    service.triton().kill()
+    service.wait_for("tritonserver ended by itself with exit code -9; restarting the server", since)
+    service.wait_for("serving again", since)
+    with Sam3Client(service.grpc_url) as client:
+        assert client.predict(fresh_image(), **CLICK).mask_pngs
