@@ -34,7 +34,7 @@ _CHANNEL = {
     "grpc.max_receive_message_length": -1,
 }
 # gRPC's own words where a connection fails or breaks; what Triton refuses begins otherwise.
-_NO_CONNECTION = re.compile(r"connect|socket|reset|goaway|transport", re.IGNORECASE)
+_NO_CONNECTION = re.compile(r"connect|socket|reset|goaway|transport|stream removed|pipe", re.IGNORECASE)
 # Triton's words where the process of a Python model has died; it does not start it again.
 _DEAD_MODEL = "is not healthy"
 # What Triton puts in front of the message of a model inside the ensemble.

@@ -18,8 +18,9 @@ _PROBE_EVERY_S = 5.0
 _HUNG_AFTER_S = 120.0
 # A model that answers one probe with an error may have had a bad moment.
 _FAILURES = 2
-# What is under way in a server with a fault may still be answered this long.
-_GRACE_S = 2.0
+# What is under way in a server with a fault may still be answered this long. Meanwhile probes may succeed, for they do
+# not go through the encoder.
+_GRACE_S = 1.0
 # Starts that are tried before a server is given up, and the seconds between them.
 _STARTS, _PAUSE_S = 5, 1.0
 

@@ -13,6 +13,8 @@ from processes import run_gateway
 from repository import free_ports
 from sam3_triton import Sam3Client, ServerUnavailableError, get_mask_from_sam
 from sam3_triton.cli import main
+from sam3_triton.transport import _translated
+from tritonclient.utils import InferenceServerException
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +28,15 @@ def test_the_client_says_so(nobody: str, scheme: str) -> None:
         assert not client.is_ready()
         with pytest.raises(ServerUnavailableError, match=f"no Triton at {nobody}"):
             client.predict(golden.FOLDER / "rocket.png", points=[[1, 1]])
+
+
+@pytest.mark.parametrize("words", ["failed to connect to all addresses", "Stream removed (sendmsg: Broken pipe (32))"])
+def test_a_broken_connection_is_told_apart_from_a_busy_server(words: str) -> None:
+    error = _translated(InferenceServerException(words, "StatusCode.UNAVAILABLE"), "host:1")
+    assert isinstance(error, ServerUnavailableError)
+    assert str(error) == f"no Triton at host:1 ({words})"
+    busy = _translated(InferenceServerException("16 images are being encoded", "StatusCode.UNAVAILABLE"), "host:1")
+    assert str(busy) == "16 images are being encoded"
 
 
 def test_an_address_of_another_kind_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from sam3_export.demo.evaluate import held_out, overlap
@@ -31,6 +32,13 @@ def inside(mask: np.ndarray) -> list[float]:
     return pixels[np.abs(pixels - pixels.mean(axis=0)).sum(axis=1).argmin()].tolist()
 
 
+def deepest(mask: np.ndarray) -> tuple[tuple[int, int], float]:
+    """The pixel (x, y) of a mask that is farthest from its border, and how far, in pixels."""
+    distances = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    y, x = np.unravel_index(distances.argmax(), distances.shape)
+    return (int(x), int(y)), float(distances[y, x])
+
+
 def box_around(mask: np.ndarray) -> list[float]:
     pixels = np.argwhere(mask)[:, ::-1]
     return [*(pixels.min(axis=0)).tolist(), *(pixels.max(axis=0) + 1).tolist()]
@@ -44,21 +52,22 @@ def test_a_click_and_a_box_find_the_target(client: Sam3Client, scenes) -> None:
     assert np.mean(boxed) >= 0.75
 
 
-def test_a_background_click_removes_what_it_is_put_on(client: Sam3Client, scenes) -> None:
-    removed, tried = 0, 0
-    for image, target in scenes:
-        click = inside(target)
-        first = client.predict(image, points=[click]).masks[0]
-        spill = first & ~target
-        if spill.sum() < 20:
-            continue
-        x, y = inside(spill)
-        second = client.predict(image, points=[click, [x, y]], labels=[1, 0]).masks[0]
-        tried += 1
-        removed += not second[int(y), int(x)]
-    # 26 of 38 were measured; where the spill is a small hole afterwards, hole filling closes it again.
-    assert tried >= 20
-    assert removed / tried >= 0.6
+def test_a_background_click_removes_what_it_is_put_on(client: Sam3Client) -> None:
+    removed, before, after = [], 0, 0
+    for scene, targets in held_out("plain", 3 * SCENES):
+        for target in targets:
+            first = client.predict(scene.image, points=[inside(target)]).masks[0]
+            (x, y), depth = deepest(first & ~target)
+            if depth < 4:  # a rim: thinner than one of the mask decoder's own pixels (72 for the image's 252)
+                continue
+            second = client.predict(scene.image, points=[inside(target), [x, y]], labels=[1, 0]).masks[0]
+            removed.append(not second[y, x])
+            before += (first & ~target).sum()
+            after += (second & ~target).sum()
+    # Measured: 13 of 17 removed, and 19 % of what was too much is left.
+    assert len(removed) >= 10
+    assert np.mean(removed) >= 0.6
+    assert after < before / 2
 
 
 def test_refinement_with_the_earlier_answer_is_no_worse(client: Sam3Client, scenes) -> None:

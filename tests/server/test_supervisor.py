@@ -51,15 +51,23 @@ class Service:
     def health(self) -> bool:
         return requests.get(f"{self.gateway_url}/health", timeout=30).json()["model_loaded"]
 
+    def wait_for_health(self, healthy: bool) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while self.health() != healthy:
+            assert time.monotonic() < deadline, f"the gateway's readiness stayed {not healthy}"
+            time.sleep(0.05)
+
     def wait_for(self, line: str, since: int) -> str:
         """The first of the lines said since then that holds `line`."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
-            for said in self.said[since:]:
-                if line in said:
-                    return said
+            if found := self.has_said(line, since):
+                return found
             time.sleep(0.05)
         raise AssertionError(f"{line!r} was not said")
+
+    def has_said(self, line: str, since: int) -> str | None:
+        return next((said for said in self.said[since:] if line in said), None)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +131,7 @@ class Callers:
 
 @pytest.mark.parametrize("model", PYTHON_MODELS)
 def test_a_killed_model_is_noticed_and_the_service_comes_back(service: Service, model: str) -> None:
-    assert service.health()
+    service.wait_for_health(True)
     since = len(service.said)
     with Callers(service) as callers:
         victim = service.process_of(model)
@@ -131,8 +139,8 @@ def test_a_killed_model_is_noticed_and_the_service_comes_back(service: Service, 
         victim.kill()
         fault = service.wait_for("restarting the server", since)
         assert f"the process of the model {model} (pid {victim.pid}) has died" in fault
-        time.sleep(1.1)  # a probe that is at most a second old
-        assert not service.health()
+        service.wait_for_health(False)
+        assert not service.has_said("serving again", since)
         service.wait_for("serving again", since)
         answered = len(callers.differences)
         while len(callers.differences) < answered + 5:
@@ -142,11 +150,11 @@ def test_a_killed_model_is_noticed_and_the_service_comes_back(service: Service, 
     assert {type(error) for error in callers.errors} == {ServerUnavailableError}
     assert not [error for error in callers.errors if "\n" in str(error)]
     assert max(callers.differences) < 1e-3
-    time.sleep(1.1)
-    assert service.health()
+    service.wait_for_health(True)
 
 
 def test_a_killed_triton_is_started_again(service: Service) -> None:
+    service.wait_for_health(True)
     since = len(service.said)
     service.triton().kill()
     service.wait_for("tritonserver ended by itself with exit code -9; restarting the server", since)
