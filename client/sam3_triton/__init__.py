@@ -1,5 +1,6 @@
 """Client of SAM 3 on Triton: an image and a click in, masks out."""
 
+from sam3_triton.async_client import AsyncSam3Client, LatestWins
 from sam3_triton.client import Sam3Client
 from sam3_triton.errors import (
     DeadlineExceededError,
@@ -8,19 +9,23 @@ from sam3_triton.errors import (
     PredictionError,
     Sam3Error,
     ServerUnavailableError,
+    SupersededError,
 )
 from sam3_triton.masks import get_mask_from_sam, overlay, save_mask
 from sam3_triton.predictions import Prediction
 
 __all__ = [
+    "AsyncSam3Client",
     "DeadlineExceededError",
     "ImageNotCachedError",
     "InvalidInputError",
+    "LatestWins",
     "Prediction",
     "PredictionError",
     "Sam3Client",
     "Sam3Error",
     "ServerUnavailableError",
+    "SupersededError",
     "get_mask_from_sam",
     "overlay",
     "save_mask",

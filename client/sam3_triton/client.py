@@ -1,17 +1,20 @@
-"""The client: an image and a prompt in, masks out."""
+"""The client for threads: an image and a prompt in, masks out."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from types import TracebackType
 
 import numpy as np
 
-from sam3_triton.errors import ImageNotCachedError, InvalidInputError, Sam3Error, ServerUnavailableError
+from sam3_triton import conversations
+from sam3_triton.conversations import Conversation, T
+from sam3_triton.errors import Sam3Error
 from sam3_triton.images import EncodedImage, ImageSource
 from sam3_triton.predictions import Prediction
 from sam3_triton.prompts import Prompt
-from sam3_triton.transport import Arrays, Transport, connect
+from sam3_triton.transport import Transport, connect
 
 DEFAULT_URL = "localhost:8011"
 # The first click on an image at full size takes up to a minute where there is no GPU.
@@ -19,22 +22,22 @@ DEFAULT_TIMEOUT_S = 120.0
 # A warm click takes well under a second; a server that needs longer than this is of no use now.
 PROBE_TIMEOUT_S = 5.0
 
-_PROBE_IMAGE = EncodedImage.of(np.full((16, 16, 3), 128, np.uint8))
-_PROBE_POINTS = np.array([[8, 8]], np.float32)
-_PREDICTION = ("MASKS", "SCORES", "LOW_RES_LOGITS", "IMAGE_ID", "CACHE_HIT")
-
 
 class Sam3Client:
-    """Talks to the ensemble `sam3`. Threads may share one client."""
+    """Talks to the ensemble `sam3`. Threads may share one client; for asyncio there is `AsyncSam3Client`."""
 
     def __init__(self, url: str = DEFAULT_URL, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         """
         Args:
-            url: `host:port` or `grpc://host:port` for gRPC, `http://host:port` for HTTP; nothing is sent yet.
-            timeout_s: seconds to wait for one answer.
+            url: `host:port` or `grpc://host:port` for gRPC, `http://host:port` for HTTP, `grpcs://` and `https://` for
+                TLS; nothing is sent yet.
+            timeout_s: seconds that one method may take, the image's second way included. Over HTTP that second way
+                may take as long again.
         """
+        self._timeout_s = timeout_s
+        self._probe_timeout_s = min(timeout_s, PROBE_TIMEOUT_S)
         self._transport = connect(url, timeout_s)
-        self._probing = connect(url, min(timeout_s, PROBE_TIMEOUT_S))
+        self._probing = connect(url, self._probe_timeout_s)
 
     def __enter__(self) -> Sam3Client:
         return self
@@ -57,8 +60,7 @@ class Sam3Client:
         Raises:
             Sam3Error: no mask came within `PROBE_TIMEOUT_S`, and why.
         """
-        self._probing.infer({"IMAGE": _image_tensor(_PROBE_IMAGE)}, ("ORIGINAL_SIZE",), "sam3_preprocess")
-        self._send(self._probing, _PROBE_IMAGE, {"POINTS": _PROBE_POINTS}, ("MASKS",))
+        _carry_out(conversations.probe(), self._probing, self._probe_timeout_s)
 
     def is_ready(self) -> bool:
         """Whether there is a server that answers a `probe`."""
@@ -74,8 +76,9 @@ class Sam3Client:
         Raises:
             Sam3Error: see `predict`.
         """
-        answer = self._send(self._transport, EncodedImage.of(image), {}, ("IMAGE_ID",))
-        return answer["IMAGE_ID"][0].decode()
+        encoded = EncodedImage.of(image)
+        _carry_out(conversations.set_image(encoded), self._transport, self._timeout_s)
+        return encoded.image_id
 
     def predict(
         self,
@@ -107,47 +110,21 @@ class Sam3Client:
             ServerUnavailableError, DeadlineExceededError, PredictionError: the server's side.
         """
         prompt = Prompt.of(points, labels, box, mask_input, multimask)
-        if (image is None) == (image_id is None):
-            raise InvalidInputError("give an image or an image_id, and not both")
-        if image_id is not None:
-            answer = self._transport.infer({**_id_input(image_id), **_prompt_inputs(prompt)}, _PREDICTION)
-        else:
-            assert image is not None
-            answer = self._send(self._transport, EncodedImage.of(image), _prompt_inputs(prompt), _PREDICTION)
-        return Prediction(
-            mask_pngs=tuple(answer["MASKS"].tolist()),
-            scores=answer["SCORES"],
-            low_res_logits=answer["LOW_RES_LOGITS"],
-            image_id=answer["IMAGE_ID"][0].decode(),
-            cache_hit=bool(answer["CACHE_HIT"][0]),
-        )
-
-    @staticmethod
-    def _send(transport: Transport, image: EncodedImage, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:
-        try:
-            return transport.infer({**_id_input(image.image_id), **inputs}, outputs)
-        except ImageNotCachedError:
-            pass
-        try:
-            return transport.infer({"IMAGE": _image_tensor(image), **inputs}, outputs)
-        except ImageNotCachedError as error:  # the image was sent, so it is the model that was not found
-            raise ServerUnavailableError(str(error)) from error
+        encoded = None if image is None else EncodedImage.of(image)
+        return _carry_out(conversations.predict(encoded, image_id, prompt), self._transport, self._timeout_s)
 
 
-def _image_tensor(image: EncodedImage) -> np.ndarray:
-    return np.array([image.data], np.object_)
-
-
-def _id_input(image_id: str) -> Arrays:
-    return {"CACHED_IMAGE_ID": np.array([image_id.encode()], np.object_)}
-
-
-def _prompt_inputs(prompt: Prompt) -> Arrays:
-    inputs = {
-        "POINTS": prompt.points,
-        "LABELS": prompt.labels,
-        "BOX": prompt.box,
-        "MASK_INPUT": prompt.mask_input,
-        "MULTIMASK": np.array([prompt.multimask]),
-    }
-    return {name: array for name, array in inputs.items() if array is not None}
+def _carry_out(conversation: Conversation[T], transport: Transport, timeout_s: float) -> T:
+    deadline = time.monotonic() + timeout_s
+    try:
+        call = next(conversation)
+        while True:
+            try:
+                answer = transport.infer(call, max(0.0, deadline - time.monotonic()))
+            except Sam3Error as error:
+                call = conversation.throw(error)
+            else:
+                call = conversation.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result

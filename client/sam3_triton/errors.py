@@ -5,6 +5,7 @@ Sam3Error
 ├── ImageNotCachedError (LookupError) an id was sent alone, and the server does not know it
 ├── ServerUnavailableError            no server, not ready, or too busy: try again later
 ├── DeadlineExceededError (TimeoutError)
+├── SupersededError                   a later click has taken this one's place
 └── PredictionError                   the server failed
 """
 
@@ -29,6 +30,10 @@ class ServerUnavailableError(Sam3Error):
 
 class DeadlineExceededError(Sam3Error, TimeoutError):
     """No answer within the client's timeout."""
+
+
+class SupersededError(Sam3Error):
+    """A later click has taken this one's place; its answer does not matter any more."""
 
 
 class PredictionError(Sam3Error):

@@ -12,8 +12,6 @@ from PIL import Image
 
 from sam3_triton.errors import InvalidInputError
 
-ImageSource = str | Path | bytes | Image.Image | np.ndarray
-
 # Level 1: pixels that are sent once are not worth more of the caller's time.
 _PNG_LEVEL = 1
 
@@ -30,13 +28,19 @@ class EncodedImage:
         """Takes the bytes of an image file as they are, reads a path, encodes pixels as PNG.
 
         Args:
-            source: a path, the bytes of an image file, a PIL image, or pixels uint8 [H, W, 3] (RGB) or [H, W] (grey).
+            source: a path, the bytes of an image file, a PIL image, or pixels uint8 [H, W, 3] (RGB) or [H, W] (grey);
+                an encoded image is returned as it is.
 
         Raises:
             InvalidInputError: the path cannot be read, or the pixels are no image.
         """
+        if isinstance(source, EncodedImage):
+            return source
         data = _encode(source)
         return cls(data, hashlib.sha256(data).hexdigest())
+
+
+ImageSource = str | Path | bytes | Image.Image | np.ndarray | EncodedImage
 
 
 def _encode(source: ImageSource) -> bytes:

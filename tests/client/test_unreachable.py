@@ -13,7 +13,7 @@ from processes import run_gateway
 from repository import free_ports
 from sam3_triton import Sam3Client, ServerUnavailableError, get_mask_from_sam
 from sam3_triton.cli import main
-from sam3_triton.transport import _translated
+from sam3_triton.wire import translated
 from tritonclient.utils import InferenceServerException
 
 
@@ -32,10 +32,10 @@ def test_the_client_says_so(nobody: str, scheme: str) -> None:
 
 @pytest.mark.parametrize("words", ["failed to connect to all addresses", "Stream removed (sendmsg: Broken pipe (32))"])
 def test_a_broken_connection_is_told_apart_from_a_busy_server(words: str) -> None:
-    error = _translated(InferenceServerException(words, "StatusCode.UNAVAILABLE"), "host:1")
+    error = translated(InferenceServerException(words, "StatusCode.UNAVAILABLE"), "host:1")
     assert isinstance(error, ServerUnavailableError)
     assert str(error) == f"no Triton at host:1 ({words})"
-    busy = _translated(InferenceServerException("16 images are being encoded", "StatusCode.UNAVAILABLE"), "host:1")
+    busy = translated(InferenceServerException("16 images are being encoded", "StatusCode.UNAVAILABLE"), "host:1")
     assert str(busy) == "16 images are being encoded"
 
 

@@ -50,9 +50,9 @@ def test_the_image_travels_only_where_the_server_lacks_it(server, scheme: str, m
     kind = {"grpc": GrpcTransport, "http": HttpTransport}[scheme]
     send = kind.infer
 
-    def record(self, inputs, *others):
-        sent.append({"IMAGE", "CACHED_IMAGE_ID"} & set(inputs))
-        return send(self, inputs, *others)
+    def record(self, call, *others):
+        sent.append({"IMAGE", "CACHED_IMAGE_ID"} & set(call.inputs))
+        return send(self, call, *others)
 
     monkeypatch.setattr(kind, "infer", record)
     image = fresh_image()

@@ -1,0 +1,131 @@
+"""The client for asyncio: an image and a prompt in, masks out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from sam3_triton import conversations
+from sam3_triton.async_transport import AsyncTransport, connect
+from sam3_triton.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, PROBE_TIMEOUT_S
+from sam3_triton.conversations import Conversation, T
+from sam3_triton.errors import Sam3Error, SupersededError
+from sam3_triton.images import EncodedImage, ImageSource
+from sam3_triton.predictions import Prediction
+from sam3_triton.prompts import Prompt
+
+
+class AsyncSam3Client:
+    """Talks to the ensemble `sam3` from one event loop; `Sam3Client`'s methods, to be awaited.
+
+    Cancelling a method cancels its request.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        """
+        Args:
+            url: see `Sam3Client`; nothing is sent yet.
+            timeout_s: seconds that one method may take.
+        """
+        self._timeout_s = timeout_s
+        self._transport = connect(url)
+
+    async def __aenter__(self) -> AsyncSam3Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._transport.close()
+
+    async def probe(self) -> None:
+        """See `Sam3Client.probe`."""
+        await _carry_out(conversations.probe(), self._transport, min(self._timeout_s, PROBE_TIMEOUT_S))
+
+    async def is_ready(self) -> bool:
+        """Whether there is a server that answers a `probe`."""
+        try:
+            await self.probe()
+        except Sam3Error:
+            return False
+        return True
+
+    async def set_image(self, image: ImageSource) -> str:
+        """See `Sam3Client.set_image`."""
+        encoded = await _encoded(image)
+        await _carry_out(conversations.set_image(encoded), self._transport, self._timeout_s)
+        return encoded.image_id
+
+    async def predict(
+        self,
+        image: ImageSource | None = None,
+        *,
+        image_id: str | None = None,
+        points: Sequence[Sequence[float]] | np.ndarray | None = None,
+        labels: Sequence[int] | np.ndarray | None = None,
+        box: Sequence[float] | np.ndarray | None = None,
+        mask_input: np.ndarray | None = None,
+        multimask: bool = False,
+    ) -> Prediction:
+        """See `Sam3Client.predict`."""
+        prompt = Prompt.of(points, labels, box, mask_input, multimask)
+        encoded = None if image is None else await _encoded(image)
+        return await _carry_out(conversations.predict(encoded, image_id, prompt), self._transport, self._timeout_s)
+
+    def latest_wins(self) -> LatestWins:
+        """For one person's clicks, of which only the last one matters."""
+        return LatestWins(self)
+
+
+class LatestWins:
+    """Predictions of which a later one takes the place of an earlier one, whose request is cancelled."""
+
+    def __init__(self, client: AsyncSam3Client) -> None:
+        self._client = client
+        self._latest: asyncio.Task[Prediction] | None = None
+
+    async def predict(self, image: ImageSource | None = None, **prompt: Any) -> Prediction:
+        """See `Sam3Client.predict`.
+
+        Raises:
+            SupersededError: a later call came before the answer.
+        """
+        if self._latest is not None:
+            self._latest.cancel()
+        task = self._latest = asyncio.ensure_future(self._client.predict(image, **prompt))
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self._latest is task:  # it is the caller who was cancelled
+                raise
+            raise SupersededError("a later click has taken this one's place") from None
+
+
+async def _encoded(image: ImageSource) -> EncodedImage:
+    # Reading and hashing a large image takes tens of milliseconds.
+    return image if isinstance(image, EncodedImage) else await asyncio.to_thread(EncodedImage.of, image)
+
+
+async def _carry_out(conversation: Conversation[T], transport: AsyncTransport, timeout_s: float) -> T:
+    deadline = time.monotonic() + timeout_s
+    try:
+        call = next(conversation)
+        while True:
+            try:
+                answer = await transport.infer(call, max(0.0, deadline - time.monotonic()))
+            except Sam3Error as error:
+                call = conversation.throw(error)
+            else:
+                call = conversation.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result

@@ -1,0 +1,111 @@
+"""How calls reach Triton, over gRPC or HTTP, from an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+from tritonclient.utils import InferenceServerException
+
+from sam3_triton.wire import (
+    CHANNEL_ARGUMENTS,
+    Address,
+    Arrays,
+    Call,
+    arrays,
+    late,
+    microseconds,
+    tensors,
+    translated,
+    unreachable,
+)
+
+
+class AsyncTransport(Protocol):
+    """How calls reach Triton; it belongs to the event loop that it is first used in."""
+
+    async def infer(self, call: Call, timeout_s: float) -> Arrays:
+        """Makes a call; the server is told the timeout too. Cancelling it cancels what is under way.
+
+        Raises an error of this package, and no other.
+        """
+
+    async def close(self) -> None:
+        """Closes the connections."""
+
+
+def connect(url: str) -> AsyncTransport:
+    """The transport for a URL (see `Address`).
+
+    Raises:
+        InvalidInputError: no address of a Triton.
+    """
+    address = Address.of(url)
+    return AsyncGrpcTransport(address) if address.grpc else AsyncHttpTransport(address)
+
+
+class AsyncGrpcTransport:
+    """gRPC; one channel."""
+
+    def __init__(self, address: Address) -> None:
+        from tritonclient.grpc import aio
+
+        self._module = aio
+        self._address = address
+        self._client: Any = None  # needs a running event loop
+
+    async def infer(self, call: Call, timeout_s: float) -> Arrays:
+        """See `AsyncTransport`."""
+        if self._client is None:
+            self._client = self._module.InferenceServerClient(
+                self._address.netloc, ssl=self._address.tls, channel_args=CHANNEL_ARGUMENTS
+            )
+        inputs, outputs = tensors(self._module, call)
+        try:
+            result = await self._client.infer(
+                call.model, inputs, outputs=outputs, client_timeout=timeout_s, timeout=microseconds(timeout_s)
+            )
+        except InferenceServerException as error:
+            raise translated(error, self._address.netloc) from error
+        return arrays(result, call)
+
+    async def close(self) -> None:
+        """See `AsyncTransport`."""
+        if self._client is not None:
+            await self._client.close()
+
+
+class AsyncHttpTransport:
+    """HTTP; a pool of connections, as many as there are calls at one time."""
+
+    def __init__(self, address: Address) -> None:
+        import aiohttp
+        from tritonclient.http import aio
+
+        self._module = aio
+        self._broken = aiohttp.ClientError
+        self._address = address
+        self._client: Any = None  # needs a running event loop
+
+    async def infer(self, call: Call, timeout_s: float) -> Arrays:
+        """See `AsyncTransport`."""
+        if self._client is None:
+            self._client = self._module.InferenceServerClient(
+                self._address.netloc, ssl=self._address.tls, ssl_context=True, conn_limit=0, conn_timeout=None
+            )
+        inputs, outputs = tensors(self._module, call)
+        answer = self._client.infer(call.model, inputs, outputs=outputs, timeout=microseconds(timeout_s))
+        try:
+            result = await asyncio.wait_for(answer, timeout_s)
+        except InferenceServerException as error:
+            raise translated(error, self._address.netloc) from error
+        except asyncio.TimeoutError as error:  # until Python 3.11 not TimeoutError
+            raise late(self._address.netloc, timeout_s) from error
+        except (OSError, self._broken) as error:
+            raise unreachable(self._address.netloc, error) from error
+        return arrays(result, call)
+
+    async def close(self) -> None:
+        """See `AsyncTransport`."""
+        if self._client is not None:
+            await self._client.close()

@@ -1,0 +1,90 @@
+"""What is asked of Triton, and in which order; no input or output happens here.
+
+A conversation is a generator: it yields calls, is sent their answers or has their errors thrown into it, and returns
+what it was for. `Sam3Client` and `AsyncSam3Client` carry the same ones out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TypeVar
+
+import numpy as np
+
+from sam3_triton.errors import ImageNotCachedError, InvalidInputError, ServerUnavailableError
+from sam3_triton.images import EncodedImage
+from sam3_triton.predictions import Prediction
+from sam3_triton.prompts import Prompt
+from sam3_triton.wire import Arrays, Call
+
+T = TypeVar("T")
+Conversation = Generator[Call, Arrays, T]
+
+PREDICTION = ("MASKS", "SCORES", "LOW_RES_LOGITS", "IMAGE_ID", "CACHE_HIT")
+_PROBE_IMAGE = EncodedImage.of(np.full((16, 16, 3), 128, np.uint8))
+_PROBE_POINTS = np.array([[8, 8]], np.float32)
+
+
+def predict(image: EncodedImage | None, image_id: str | None, prompt: Prompt) -> Conversation[Prediction]:
+    """Segments; of an image, its id is sent first, and the image only where the server lacks it.
+
+    Raises:
+        InvalidInputError: neither an image nor an id was given, or both.
+        ImageNotCachedError: an id was given, and the server does not know it.
+    """
+    inputs = _prompt_inputs(prompt)
+    if image is not None and image_id is None:
+        answer = yield from _id_first(image, inputs, PREDICTION)
+    elif image_id is not None and image is None:
+        answer = yield Call({**_id_input(image_id), **inputs}, PREDICTION)
+    else:
+        raise InvalidInputError("give an image or an image_id, and not both")
+    return Prediction(
+        mask_pngs=tuple(answer["MASKS"].tolist()),
+        scores=answer["SCORES"],
+        low_res_logits=answer["LOW_RES_LOGITS"],
+        image_id=answer["IMAGE_ID"][0].decode(),
+        cache_hit=bool(answer["CACHE_HIT"][0]),
+    )
+
+
+def set_image(image: EncodedImage) -> Conversation[bool]:
+    """Has an image encoded and cached; returns whether it was already."""
+    answer = yield from _id_first(image, {}, ("IMAGE_ID", "CACHE_HIT"))
+    return bool(answer["CACHE_HIT"][0])
+
+
+def probe() -> Conversation[None]:
+    """Clicks on a small picture, which goes through every model; the encoder runs the first time only."""
+    yield Call({"IMAGE": _image_tensor(_PROBE_IMAGE)}, ("ORIGINAL_SIZE",), "sam3_preprocess")
+    yield from _id_first(_PROBE_IMAGE, {"POINTS": _PROBE_POINTS}, ("MASKS",))
+
+
+def _id_first(image: EncodedImage, inputs: Arrays, outputs: tuple[str, ...]) -> Conversation[Arrays]:
+    try:
+        return (yield Call({**_id_input(image.image_id), **inputs}, outputs))
+    except ImageNotCachedError:
+        pass
+    try:
+        return (yield Call({"IMAGE": _image_tensor(image), **inputs}, outputs))
+    except ImageNotCachedError as error:  # the image was sent, so it is the model that was not found
+        raise ServerUnavailableError(str(error)) from error
+
+
+def _image_tensor(image: EncodedImage) -> np.ndarray:
+    return np.array([image.data], np.object_)
+
+
+def _id_input(image_id: str) -> Arrays:
+    return {"CACHED_IMAGE_ID": np.array([image_id.encode()], np.object_)}
+
+
+def _prompt_inputs(prompt: Prompt) -> Arrays:
+    inputs = {
+        "POINTS": prompt.points,
+        "LABELS": prompt.labels,
+        "BOX": prompt.box,
+        "MASK_INPUT": prompt.mask_input,
+        "MULTIMASK": np.array([prompt.multimask]),
+    }
+    return {name: array for name, array in inputs.items() if array is not None}

@@ -1,0 +1,138 @@
+"""What travels between a client and Triton. Triton's errors become this package's here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from tritonclient.utils import InferenceServerException
+
+from sam3_triton.errors import (
+    DeadlineExceededError,
+    ImageNotCachedError,
+    InvalidInputError,
+    PredictionError,
+    Sam3Error,
+    ServerUnavailableError,
+)
+
+MODEL = "sam3"
+Arrays = dict[str, np.ndarray]
+
+_TRITON_TYPES = {"float32": "FP32", "int32": "INT32", "bool": "BOOL", "object": "BYTES"}
+# gRPC waits ever longer between attempts to connect, up to two minutes, and refuses calls meanwhile: a server
+# that is back would seem to be gone. Given arguments, tritonclient leaves out its own, the lengths.
+CHANNEL_ARGUMENTS: list[tuple[str, Any]] = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+]
+# gRPC's own words where a connection fails or breaks; what Triton refuses begins otherwise.
+_NO_CONNECTION = re.compile(r"connect|socket|reset|goaway|transport|stream removed|pipe", re.IGNORECASE)
+# Triton's words where the process of a Python model has died; it does not start it again.
+_DEAD_MODEL = "is not healthy"
+# What Triton puts in front of the message of a model inside the ensemble.
+_PREFIX = re.compile(r"^((in ensemble '[^']*', )|(\[request id: [^\]]*\] ))+")
+_ERRORS: dict[str, type[Sam3Error]] = {
+    "INVALID_ARGUMENT": InvalidInputError,
+    "400": InvalidInputError,
+    "NOT_FOUND": ImageNotCachedError,
+    "404": ImageNotCachedError,
+    "UNAVAILABLE": ServerUnavailableError,
+    "503": ServerUnavailableError,
+    "DEADLINE_EXCEEDED": DeadlineExceededError,
+    "499": DeadlineExceededError,
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request to a model, in the terms of the model repository.
+
+    Attributes:
+        inputs: by name.
+        outputs: the names of those that are asked for; Triton skips the steps that only others need.
+    """
+
+    inputs: Arrays
+    outputs: tuple[str, ...]
+    model: str = MODEL
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a Triton listens, and how it is spoken to."""
+
+    netloc: str
+    grpc: bool
+    tls: bool
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        """`host:port` and `grpc://` are gRPC, `http://` is HTTP; `grpcs://` and `https://` use TLS.
+
+        Raises:
+            InvalidInputError: a URL of another kind.
+        """
+        parts = urlsplit(url if "://" in url else f"grpc://{url}")
+        if parts.scheme not in ("grpc", "grpcs", "http", "https") or not parts.hostname:
+            raise InvalidInputError(
+                f"{url!r} is no address of a Triton: host:port, grpc://host:port or http://host:port"
+            )
+        return cls(parts.netloc, parts.scheme.startswith("grpc"), parts.scheme in ("grpcs", "https"))
+
+
+def microseconds(seconds: float) -> int:
+    """Triton's unit of a request's timeout."""
+    return max(1, int(1e6 * seconds))
+
+
+def tensors(module: ModuleType, call: Call) -> tuple[list[Any], list[Any]]:
+    """Inputs and requested outputs as objects of `tritonclient.grpc` or `tritonclient.http`."""
+    inputs = []
+    for name, array in call.inputs.items():
+        tensor = module.InferInput(name, list(array.shape), _TRITON_TYPES[str(array.dtype)])
+        tensor.set_data_from_numpy(array)
+        inputs.append(tensor)
+    return inputs, [module.InferRequestedOutput(name) for name in call.outputs]
+
+
+def arrays(result: Any, call: Call) -> Arrays:
+    """The outputs that were asked for.
+
+    Raises:
+        PredictionError: one of them is missing.
+    """
+    found = {name: result.as_numpy(name) for name in call.outputs}
+    missing = [name for name, array in found.items() if array is None]
+    if missing:
+        raise PredictionError(f"the server's answer lacks {', '.join(missing)}")
+    return found
+
+
+def translated(error: InferenceServerException, netloc: str) -> Sam3Error:
+    """Triton's error, or gRPC's, in this package's terms."""
+    status = (error.status() or "").removeprefix("StatusCode.")
+    message = _PREFIX.sub("", error.message() or "")
+    kind = _ERRORS.get(status, PredictionError)
+    if kind is ServerUnavailableError and _NO_CONNECTION.search(message):
+        return unreachable(netloc, message.splitlines()[0])
+    if _DEAD_MODEL in message:
+        kind, message = ServerUnavailableError, f"a model's process has died and must be restarted: {message}"
+    return kind(message)
+
+
+def unreachable(netloc: str, reason: object) -> ServerUnavailableError:
+    """Nobody answers there, or the connection broke."""
+    return ServerUnavailableError(f"no Triton at {netloc} ({reason})")
+
+
+def late(netloc: str, timeout_s: float) -> DeadlineExceededError:
+    """No answer within the time that was left."""
+    return DeadlineExceededError(f"no answer from {netloc} within {timeout_s:.3g} s")
