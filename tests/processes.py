@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -21,12 +22,20 @@ def serve_command(repository: Path, ports: list[int], *arguments: str) -> list[s
 
 
 @contextmanager
-def run_gateway(triton_url: str) -> Iterator[str]:
-    """A `sam3 gateway`; the context's value is its address."""
+def run_gateway(triton_url: str, *flags: str, log: Path | None = None, **environment: str) -> Iterator[str]:
+    """A `sam3 gateway`; the context's value is its address.
+
+    Args:
+        log: a file for what it prints, the access log included.
+        environment: settings such as SAM3_GATEWAY_API_KEY.
+    """
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "sam3_triton.cli", "gateway", "--port", str(port), "--triton", triton_url]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "sam3_triton.cli", "gateway", "--port", str(port), "--triton", triton_url, *flags]
+    with (log or Path(os.devnull)).open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **environment}
+        )
     try:
         deadline = time.monotonic() + 60
         while True:

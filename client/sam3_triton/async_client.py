@@ -62,8 +62,12 @@ class AsyncSam3Client:
     async def set_image(self, image: ImageSource) -> str:
         """See `Sam3Client.set_image`."""
         encoded = await _encoded(image)
-        await _carry_out(conversations.set_image(encoded), self._transport, self._timeout_s)
+        await self.prefetch(encoded)
         return encoded.image_id
+
+    async def prefetch(self, image: EncodedImage) -> bool:
+        """`set_image` that tells whether the image was cached already."""
+        return await _carry_out(conversations.set_image(image), self._transport, self._timeout_s)
 
     async def predict(
         self,

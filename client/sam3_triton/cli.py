@@ -13,9 +13,6 @@ from sam3_triton.errors import Sam3Error
 from sam3_triton.images import EncodedImage
 from sam3_triton.masks import open_image, overlay, save_mask
 
-# The contract of existing callers names this port.
-GATEWAY_PORT = 8001
-
 
 class _PointAction(argparse.Action):
     """Collects points as [x, y, label]; a --label belongs to the --point before it."""
@@ -94,18 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_url(probe, "--url")
 
-    gateway = commands.add_parser(
-        "gateway",
-        help="serve POST /predict/mask and GET /health",
-        description="Serve the HTTP contract: POST /predict/mask (multipart image, points, labels, multimask -> mask "
-        "PNG) and GET /health.",
-    )
-    gateway.add_argument("--port", type=int, default=GATEWAY_PORT, metavar="N", help="default: %(default)s")
-    gateway.add_argument(
-        "--host", default="127.0.0.1", metavar="IP", help="the address to listen on (default: %(default)s)"
-    )
-    gateway.add_argument("--no-cors", action="store_true", help="refuse calls from pages of other origins")
-    _add_url(gateway, "--triton")
+    # It parses its arguments by itself: settings come from the environment too.
+    commands.add_parser("gateway", help="serve masks over HTTP, and a page to click on", add_help=False)
     return parser
 
 
@@ -142,21 +129,23 @@ def _probe(options: argparse.Namespace) -> None:
     print("ready")
 
 
-def _gateway(options: argparse.Namespace) -> None:
-    import uvicorn
+def _gateway(arguments: list[str]) -> None:
+    from sam3_triton.gateway import command
 
-    from sam3_triton.gateway import create_app
-
-    with Sam3Client(options.url) as client:
-        app = create_app(client, cors=not options.no_cors)
-        uvicorn.run(app, host=options.host, port=options.port, log_level="info")
+    command.run(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0, or 1 with one line on standard error."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
     try:
-        {"predict": _predict, "probe": _probe, "gateway": _gateway}[options.command](options)
+        if options.command == "gateway":
+            _gateway(unknown)
+        elif unknown:
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        else:
+            {"predict": _predict, "probe": _probe}[options.command](options)
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is not installed: pip install 'sam3-triton[gateway]'")
     except Sam3Error as error:

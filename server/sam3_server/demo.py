@@ -16,7 +16,7 @@ from types import FrameType
 import httpx
 import numpy as np
 from sam3_triton import overlay
-from sam3_triton.cli import GATEWAY_PORT
+from sam3_triton.gateway.settings import DEFAULT_PORT as GATEWAY_PORT
 from sam3_triton.masks import open_image
 
 from sam3_server.errors import ServerError

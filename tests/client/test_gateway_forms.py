@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from sam3_triton import InvalidInputError
-from sam3_triton.gateway import parse_flag, parse_labels, parse_points
+from sam3_triton.gateway.forms import parse_flag, parse_labels, parse_points
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from sam3_triton.gateway import parse_flag, parse_labels, parse_points
     ],
 )
 def test_points(text: str, points: list) -> None:
-    assert parse_points(text) == points
+    assert parse_points(text, 100) == points
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_points(text: str, points: list) -> None:
 )
 def test_malformed_points(text: str) -> None:
     with pytest.raises(InvalidInputError, match="point"):
-        parse_points(text)
+        parse_points(text, 100)
 
 
 @pytest.mark.parametrize(("text", "labels"), [("[1, 0]", [1, 0]), ("1", [1]), ("0", [0]), (" [1] ", [1])])

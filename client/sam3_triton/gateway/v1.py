@@ -1,0 +1,95 @@
+"""More than the contract: candidates with scores, boxes, refinement, prefetch, clicks by id."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, Request, UploadFile
+
+from sam3_triton.errors import InvalidInputError
+from sam3_triton.gateway import forms
+from sam3_triton.gateway.answers import Fault, ImageAnswer, MaskFormat, PredictionAnswer, candidates, size
+from sam3_triton.gateway.contract import FAULTS
+from sam3_triton.gateway.segmenter import Segmenter
+from sam3_triton.gateway.telemetry import Record
+
+_IMAGE = "An image file: PNG, JPEG, WebP, AVIF, GIF, BMP or TIFF"
+
+
+def routes(segmenter: Segmenter, max_points: int) -> APIRouter:
+    """The routes under /v1/."""
+    router = APIRouter(prefix="/v1", tags=["v1"])
+
+    @router.post("/images", responses=FAULTS)
+    async def set_image(request: Request, image: Annotated[UploadFile, File(description=_IMAGE)]) -> ImageAnswer:
+        """Has an image encoded and cached, so that the first click on it is as fast as any other."""
+        upload = await segmenter.inspect(request, image)
+        cache_hit = await segmenter.set_image(request, upload)
+        return ImageAnswer(
+            image_id=upload.image.image_id,
+            width=upload.size[0],
+            height=upload.size[1],
+            cache_hit=cache_hit,
+            milliseconds=Record.of(request).so_far(),
+        )
+
+    @router.post(
+        "/predict",
+        response_model_exclude_none=True,
+        responses={
+            404: {"model": Fault, "description": "No image of that id is cached (any more): send it."},
+            **FAULTS,
+        },
+    )
+    async def predict(
+        request: Request,
+        image: Annotated[UploadFile | None, File(description=f"{_IMAGE}. This or `image_id`.")] = None,
+        image_id: Annotated[str | None, Form(description="What an earlier answer gave, instead of the image")] = None,
+        points: Annotated[
+            str | None,
+            Form(description="JSON, [[x, y], …], in pixels of the image, origin top left", examples=["[[300, 200]]"]),
+        ] = None,
+        labels: Annotated[
+            str | None,
+            Form(description="JSON, 1 foreground or 0 background for each point; left out: all foreground"),
+        ] = None,
+        box: Annotated[
+            str | None, Form(description="JSON, [x1, y1, x2, y2] in pixels", examples=["[9, 9, 500, 390]"])
+        ] = None,
+        mask_input: Annotated[
+            str | None,
+            Form(description="Refinement: a candidate's `low_res_logits` of an earlier answer, as JSON, as it came"),
+        ] = None,
+        multimask: Annotated[str, Form(description="true: three candidates instead of one mask")] = "false",
+        masks: Annotated[MaskFormat, Form(description="How masks are written")] = MaskFormat.png,
+        logits: Annotated[str, Form(description="true: answer with low_res_logits too")] = "false",
+    ) -> PredictionAnswer:
+        """All candidates with their scores, the best first."""
+        prompt = {
+            "points": None if points is None else forms.parse_points(points, max_points),
+            "labels": None if labels is None else forms.parse_labels(labels),
+            "box": None if box is None else forms.parse_box(box),
+            "mask_input": None if mask_input is None else forms.parse_logits(mask_input),
+            "multimask": forms.parse_flag("multimask", multimask),
+        }
+        with_logits = forms.parse_flag("logits", logits)
+        if (image is None) == (image_id is None):
+            raise InvalidInputError("give an image or an image_id, and not both")
+        known = None if image_id is None else forms.parse_image_id(image_id)
+        upload = None if image is None else await segmenter.inspect(request, image)
+        prediction = await segmenter.predict(request, upload, known, prompt)
+        record = Record.of(request)
+        with record.stage("encode"):
+            width, height = size(prediction)
+            found = await asyncio.to_thread(candidates, prediction, masks, with_logits)
+        return PredictionAnswer(
+            image_id=prediction.image_id,
+            width=width,
+            height=height,
+            cache_hit=prediction.cache_hit,
+            candidates=found,
+            milliseconds=record.so_far(),
+        )
+
+    return router
