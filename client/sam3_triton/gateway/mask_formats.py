@@ -18,8 +18,8 @@ def to_coco_rle(mask: np.ndarray) -> dict[str, Any]:
 def to_polygons(mask: np.ndarray) -> list[dict[str, Any]]:
     """bool [H, W] to polygons, one for each connected region, the largest first.
 
-    Each has an `exterior` [[x, y], ...] and `holes`, a list of such rings. Their corners are pixels: an exterior runs on
-    the region's outermost pixels, a hole on the pixels of the region around it.
+    Each has an `exterior` [[x, y], ...] and `holes`, a list of such rings. Their corners are pixels: an exterior runs
+    on the region's outermost pixels, a hole on the pixels of the region around it.
     """
     contours, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     polygons: dict[int, dict[str, Any]] = {}
