@@ -33,9 +33,7 @@ def run_gateway(triton_url: str, *flags: str, log: Path | None = None, **environ
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "sam3_triton.cli", "gateway", "--port", str(port), "--triton", triton_url, *flags]
     with (log or Path(os.devnull)).open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **environment}
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **environment})
     try:
         deadline = time.monotonic() + 60
         while True:
