@@ -25,6 +25,7 @@ from sam3_triton.errors import (
     ServerUnavailableError,
 )
 from sam3_triton.gateway import contract, v1
+from sam3_triton.gateway.description import describe
 from sam3_triton.gateway.guard import RETRY_AFTER, Guard
 from sam3_triton.gateway.readiness import Readiness
 from sam3_triton.gateway.segmenter import ClientClosedError, Segmenter
@@ -81,6 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
         (Exception, _failed),
     ):
         app.add_exception_handler(kind, handler)
+    describe(app, with_key=settings.api_key is not None)
     segmenter = Segmenter(client, settings.max_pixels)
     app.include_router(contract.routes(segmenter, Readiness(client), settings.max_points))
     app.include_router(v1.routes(segmenter, settings.max_points))
@@ -101,7 +103,12 @@ def _malformed(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     field = first["loc"][-1]
-    fault = "is missing" if first["type"] == "missing" else str(first["msg"])
+    if first["type"] == "missing":
+        fault = "is missing"
+    elif "UploadFile" in first["msg"]:  # FastAPI's words for a text field in a file's place
+        fault = "must be a file"
+    else:
+        fault = str(first["msg"])
     return JSONResponse({"detail": f"{field}: {fault}"}, 400)
 
 

@@ -74,7 +74,7 @@ class Guard:
 
     def _enter(self) -> None:
         if self._in_flight >= self._settings.max_in_flight:
-            raise _RefusedError(503, f"{self._in_flight} requests are in flight, which is the most", RETRY_AFTER)
+            raise _RefusedError(503, f"too busy: {self._in_flight} requests are in flight", RETRY_AFTER)
         self._in_flight += 1
         self._gauge.set(self._in_flight)
 

@@ -1,0 +1,55 @@
+"""The gateway before a Triton that never answers."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import requests
+from pictures import fresh_image
+from processes import run_gateway
+from silent_triton import silent_triton
+from urllib3.filepost import encode_multipart_formdata
+
+
+def request_bytes(path: str = "/predict/mask") -> bytes:
+    """A click as it travels."""
+    body, kind = encode_multipart_formdata({"image": ("a.png", fresh_image()), "points": "[[1, 1]]"})
+    head = f"POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def connect(url: str) -> socket.socket:
+    host, port = url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=30)
+
+
+def test_a_caller_that_goes_away_cancels_its_call(tmp_path: Path) -> None:
+    log = tmp_path / "gateway.log"
+    with silent_triton() as (triton, address), run_gateway(address, "--max-in-flight", "1", log=log) as url:
+        came = triton.came  # the probe of /health
+        for count, path in enumerate(("/predict/mask", "/v1/predict", "/v1/images"), start=1):
+            with connect(url) as caller:
+                caller.sendall(request_bytes(path))
+                triton.wait_for(came + count, triton.cancelled)
+                # Its place in flight is taken, and free when it has gone.
+                busy = requests.post(f"{url}{path}", files={"image": b"x"}, data={"points": "[[1, 1]]"}, timeout=30)
+                assert busy.status_code == 503
+                assert busy.headers["retry-after"] == "1"
+                assert busy.json()["detail"] == "too busy: 1 requests are in flight"
+                cancelled = triton.cancelled
+            triton.wait_for(came + count, cancelled + 1)
+    statuses = [json.loads(line)["status"] for line in log.read_text().splitlines() if "/predict/mask" in line]
+    assert sorted(statuses) == [499, 503]
+
+
+def test_a_request_that_takes_too_long_is_503(tmp_path: Path) -> None:
+    with silent_triton() as (_, address), run_gateway(address, "--timeout-s", "0.5") as url:
+        answer = requests.post(
+            f"{url}/predict/mask", files={"image": fresh_image()}, data={"points": "[[1, 1]]"}, timeout=30
+        )
+        assert answer.status_code == 503
+        assert "Deadline" in answer.json()["detail"] or "no answer" in answer.json()["detail"]
+        assert requests.get(f"{url}/health/ready", timeout=30).status_code == 503
+        assert requests.get(f"{url}/health/live", timeout=30).status_code == 200
