@@ -1,0 +1,42 @@
+"""The gateway does what its OpenAPI document says, whatever is sent."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import load_all_checks
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+load_all_checks()
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_answers_are_as_described(gateway: str, mode: GenerationMode) -> None:
+    schema = schemathesis.openapi.from_url(f"{gateway}/openapi.json")
+    paths = set()
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        paths.add(operation.path)
+
+        @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def holds(case: schemathesis.Case) -> None:
+            # A text that fits the schema need not be an image or a prompt: 400 is right for what the document allows.
+            case.call_and_validate(excluded_checks=[positive_data_acceptance])
+
+        if mode is GenerationMode.POSITIVE or operation.body:  # without parameters nothing can be wrong
+            holds()
+    assert {"/predict/mask", "/health", "/health/ready", "/v1/images", "/v1/predict"} <= paths
+
+
+def test_every_field_is_described(gateway: str) -> None:
+    document = requests.get(f"{gateway}/openapi.json", timeout=30).json()
+    for path in ("/predict/mask", "/v1/predict", "/v1/images"):
+        body = document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+        fields = document["components"]["schemas"][body["$ref"].rsplit("/", 1)[1]]["properties"]
+        assert "image" in fields
+        assert all(field.get("description") for field in fields.values())
+    assert "422" not in document["paths"]["/predict/mask"]["post"]["responses"]
