@@ -18,6 +18,7 @@ from sam3_triton.errors import Sam3Error, SupersededError
 from sam3_triton.images import EncodedImage, ImageSource
 from sam3_triton.predictions import Prediction
 from sam3_triton.prompts import Prompt
+from sam3_triton.shared_memory import AsyncSharedMemoryTransport
 
 
 class AsyncSam3Client:
@@ -26,14 +27,18 @@ class AsyncSam3Client:
     Cancelling a method cancels its request.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self, url: str = DEFAULT_URL, timeout_s: float = DEFAULT_TIMEOUT_S, *, shared_memory: bool = False
+    ) -> None:
         """
         Args:
             url: see `Sam3Client`; nothing is sent yet.
             timeout_s: seconds that one method may take.
+            shared_memory: see `Sam3Client`.
         """
         self._timeout_s = timeout_s
-        self._transport = connect(url)
+        transport = connect(url)
+        self._transport = AsyncSharedMemoryTransport(transport) if shared_memory else transport
 
     async def __aenter__(self) -> AsyncSam3Client:
         return self

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Protocol
 
 from tritonclient.utils import InferenceServerException
 
+from sam3_triton.errors import DeadlineExceededError
 from sam3_triton.wire import (
     CHANNEL_ARGUMENTS,
     Address,
     Arrays,
     Call,
+    Region,
     arrays,
     late,
     microseconds,
@@ -29,6 +34,12 @@ class AsyncTransport(Protocol):
 
         Raises an error of this package, and no other.
         """
+
+    async def register(self, region: Region) -> None:
+        """Tells the server of shared memory. Raises an error of this package, and no other."""
+
+    async def unregister(self, region: Region) -> None:
+        """Has the server forget it. Raises an error of this package, and no other."""
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -52,26 +63,42 @@ class AsyncGrpcTransport:
 
         self._module = aio
         self._address = address
-        self._client: Any = None  # needs a running event loop
 
     async def infer(self, call: Call, timeout_s: float) -> Arrays:
         """See `AsyncTransport`."""
-        if self._client is None:
-            self._client = self._module.InferenceServerClient(
-                self._address.netloc, ssl=self._address.tls, channel_args=CHANNEL_ARGUMENTS
-            )
         inputs, outputs = tensors(self._module, call)
-        try:
+        with self._errors():
             result = await self._client.infer(
                 call.model, inputs, outputs=outputs, client_timeout=timeout_s, timeout=microseconds(timeout_s)
             )
+        return arrays(result, call)
+
+    async def register(self, region: Region) -> None:
+        """See `AsyncTransport`."""
+        with self._errors():
+            await self._client.register_system_shared_memory(region.name, region.key, region.size)
+
+    async def unregister(self, region: Region) -> None:
+        """See `AsyncTransport`."""
+        with self._errors():
+            await self._client.unregister_system_shared_memory(region.name)
+
+    @cached_property
+    def _client(self) -> Any:  # needs a running event loop
+        return self._module.InferenceServerClient(
+            self._address.netloc, ssl=self._address.tls, channel_args=CHANNEL_ARGUMENTS
+        )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
         except InferenceServerException as error:
             raise translated(error, self._address.netloc) from error
-        return arrays(result, call)
 
     async def close(self) -> None:
         """See `AsyncTransport`."""
-        if self._client is not None:
+        if "_client" in vars(self):
             await self._client.close()
 
 
@@ -85,27 +112,46 @@ class AsyncHttpTransport:
         self._module = aio
         self._broken = aiohttp.ClientError
         self._address = address
-        self._client: Any = None  # needs a running event loop
 
     async def infer(self, call: Call, timeout_s: float) -> Arrays:
         """See `AsyncTransport`."""
-        if self._client is None:
-            self._client = self._module.InferenceServerClient(
-                self._address.netloc, ssl=self._address.tls, ssl_context=True, conn_limit=0, conn_timeout=None
-            )
         inputs, outputs = tensors(self._module, call)
         answer = self._client.infer(call.model, inputs, outputs=outputs, timeout=microseconds(timeout_s))
+        with self._errors():
+            try:
+                result = await asyncio.wait_for(answer, timeout_s)
+            except asyncio.TimeoutError as error:  # until Python 3.11 not TimeoutError
+                raise late(self._address.netloc, timeout_s) from error
+        return arrays(result, call)
+
+    async def register(self, region: Region) -> None:
+        """See `AsyncTransport`."""
+        with self._errors():
+            await self._client.register_system_shared_memory(region.name, region.key, region.size)
+
+    async def unregister(self, region: Region) -> None:
+        """See `AsyncTransport`."""
+        with self._errors():
+            await self._client.unregister_system_shared_memory(region.name)
+
+    @cached_property
+    def _client(self) -> Any:  # needs a running event loop
+        return self._module.InferenceServerClient(
+            self._address.netloc, ssl=self._address.tls, ssl_context=True, conn_limit=0, conn_timeout=None
+        )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
-            result = await asyncio.wait_for(answer, timeout_s)
+            yield
         except InferenceServerException as error:
             raise translated(error, self._address.netloc) from error
-        except asyncio.TimeoutError as error:  # until Python 3.11 not TimeoutError
-            raise late(self._address.netloc, timeout_s) from error
+        except DeadlineExceededError:
+            raise
         except (OSError, self._broken) as error:
             raise unreachable(self._address.netloc, error) from error
-        return arrays(result, call)
 
     async def close(self) -> None:
         """See `AsyncTransport`."""
-        if self._client is not None:
+        if "_client" in vars(self):
             await self._client.close()

@@ -14,6 +14,7 @@ from sam3_triton.errors import Sam3Error
 from sam3_triton.images import EncodedImage, ImageSource
 from sam3_triton.predictions import Prediction
 from sam3_triton.prompts import Prompt
+from sam3_triton.shared_memory import SharedMemoryTransport
 from sam3_triton.transport import Transport, connect
 
 DEFAULT_URL = "localhost:8011"
@@ -26,17 +27,21 @@ PROBE_TIMEOUT_S = 5.0
 class Sam3Client:
     """Talks to the ensemble `sam3`. Threads may share one client; for asyncio there is `AsyncSam3Client`."""
 
-    def __init__(self, url: str = DEFAULT_URL, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self, url: str = DEFAULT_URL, timeout_s: float = DEFAULT_TIMEOUT_S, *, shared_memory: bool = False
+    ) -> None:
         """
         Args:
             url: `host:port` or `grpc://host:port` for gRPC, `http://host:port` for HTTP, `grpcs://` and `https://` for
                 TLS; nothing is sent yet.
             timeout_s: seconds that one method may take, the image's second way included. Over HTTP that second way
                 may take as long again.
+            shared_memory: images go through /dev/shm, which the server must share; faster from some hundred KB on.
         """
         self._timeout_s = timeout_s
         self._probe_timeout_s = min(timeout_s, PROBE_TIMEOUT_S)
-        self._transport = connect(url, timeout_s)
+        transport = connect(url, timeout_s)
+        self._transport = SharedMemoryTransport(transport) if shared_memory else transport
         self._probing = connect(url, self._probe_timeout_s)
 
     def __enter__(self) -> Sam3Client:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from tritonclient.utils import InferenceServerException
@@ -13,6 +15,7 @@ from sam3_triton.wire import (
     Address,
     Arrays,
     Call,
+    Region,
     arrays,
     late,
     microseconds,
@@ -27,6 +30,12 @@ class Transport(Protocol):
 
     def infer(self, call: Call, timeout_s: float) -> Arrays:
         """Makes a call; the server is told the timeout too. Raises an error of this package, and no other."""
+
+    def register(self, region: Region) -> None:
+        """Tells the server of shared memory. Raises an error of this package, and no other."""
+
+    def unregister(self, region: Region) -> None:
+        """Has the server forget it. Raises an error of this package, and no other."""
 
     def close(self) -> None:
         """Closes the connections."""
@@ -58,13 +67,28 @@ class GrpcTransport:
     def infer(self, call: Call, timeout_s: float) -> Arrays:
         """See `Transport`."""
         inputs, outputs = tensors(self._module, call)
-        try:
+        with self._errors():
             result = self._client.infer(
                 call.model, inputs, outputs=outputs, client_timeout=timeout_s, timeout=microseconds(timeout_s)
             )
+        return arrays(result, call)
+
+    def register(self, region: Region) -> None:
+        """See `Transport`."""
+        with self._errors():
+            self._client.register_system_shared_memory(region.name, region.key, region.size)
+
+    def unregister(self, region: Region) -> None:
+        """See `Transport`."""
+        with self._errors():
+            self._client.unregister_system_shared_memory(region.name)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
         except InferenceServerException as error:
             raise translated(error, self._address.netloc) from error
-        return arrays(result, call)
 
     def close(self) -> None:
         """See `Transport`."""
@@ -105,15 +129,30 @@ class HttpTransport:
     def infer(self, call: Call, timeout_s: float) -> Arrays:
         """See `Transport`."""
         inputs, outputs = tensors(self._module, call)
-        try:
+        with self._errors():
             result = self._client.infer(call.model, inputs, outputs=outputs, timeout=microseconds(timeout_s))
+        return arrays(result, call)
+
+    def register(self, region: Region) -> None:
+        """See `Transport`."""
+        with self._errors():
+            self._client.register_system_shared_memory(region.name, region.key, region.size)
+
+    def unregister(self, region: Region) -> None:
+        """See `Transport`."""
+        with self._errors():
+            self._client.unregister_system_shared_memory(region.name)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
         except InferenceServerException as error:
             raise translated(error, self._address.netloc) from error
         except TimeoutError as error:
             raise late(self._address.netloc, self._timeout_s) from error
         except (OSError, self._broken) as error:
             raise unreachable(self._address.netloc, error) from error
-        return arrays(result, call)
 
     def close(self) -> None:
         """See `Transport`."""

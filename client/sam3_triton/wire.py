@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,6 +52,28 @@ _ERRORS: dict[str, type[Sam3Error]] = {
 }
 
 
+@dataclass
+class Region:
+    """System shared memory that holds one image.
+
+    Attributes:
+        name: of the region, by which the server knows it once it is registered; its key in /dev/shm is the same.
+        size: bytes it can hold.
+        used: bytes it holds now.
+        registered: whether the server was told of it.
+    """
+
+    name: str
+    size: int
+    used: int = 0
+    registered: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its file in /dev/shm, as shm_open wants it."""
+        return f"/{self.name}"
+
+
 @dataclass(frozen=True)
 class Call:
     """One request to a model, in the terms of the model repository.
@@ -58,11 +81,13 @@ class Call:
     Attributes:
         inputs: by name.
         outputs: the names of those that are asked for; Triton skips the steps that only others need.
+        shared: inputs that lie in shared memory instead.
     """
 
     inputs: Arrays
     outputs: tuple[str, ...]
     model: str = MODEL
+    shared: Mapping[str, Region] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,6 +124,10 @@ def tensors(module: ModuleType, call: Call) -> tuple[list[Any], list[Any]]:
     for name, array in call.inputs.items():
         tensor = module.InferInput(name, list(array.shape), _TRITON_TYPES[str(array.dtype)])
         tensor.set_data_from_numpy(array)
+        inputs.append(tensor)
+    for name, region in call.shared.items():
+        tensor = module.InferInput(name, [1], "BYTES")
+        tensor.set_shared_memory(region.name, region.used)
         inputs.append(tensor)
     return inputs, [module.InferRequestedOutput(name) for name in call.outputs]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import golden
@@ -13,6 +14,7 @@ import pytest
 import requests
 from pictures import fresh_image
 from PIL import Image
+from processes import run_gateway
 from pycocotools import mask as coco
 from sam3_triton import Sam3Client
 
@@ -83,6 +85,14 @@ def test_a_candidate_is_refined(gateway: str, server) -> None:
         assert expected.mask_pngs != client.predict(PHOTO, **click).mask_pngs
     assert base64.b64decode(refined["candidates"][0]["mask"]["data"]) == expected.mask_pngs[0]
     assert "low_res_logits" not in refined["candidates"][0]
+
+
+def test_images_through_shared_memory(server) -> None:
+    image = fresh_image(640, 480)
+    with run_gateway(server.grpc_url, "--shared-memory") as url:
+        assert post(url, "/v1/images", image)["cache_hit"] is False
+        assert list(Path("/dev/shm").glob("sam3_client_*"))
+    assert not list(Path("/dev/shm").glob("sam3_client_*"))
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ _STATUSES: tuple[tuple[type[Sam3Error], int], ...] = (
 
 def create_app(settings: Settings) -> FastAPI:
     """The application before the Triton that the settings name."""
-    client = AsyncSam3Client(settings.triton, settings.timeout_s)
+    client = AsyncSam3Client(settings.triton, settings.timeout_s, shared_memory=settings.shared_memory)
     metrics = Metrics()
 
     @asynccontextmanager

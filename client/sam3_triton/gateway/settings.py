@@ -27,6 +27,7 @@ class Settings(BaseSettings):
         cli_kebab_case=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
+        cli_implicit_flags=True,
         extra="forbid",
     )
 
@@ -46,6 +47,9 @@ class Settings(BaseSettings):
     max_points: PositiveInt = Field(100, description="the most points in one request; more are refused with 400")
     api_key: SecretStr | None = Field(
         None, description="wanted in the header X-API-Key of each POST (better given in the environment than as a flag)"
+    )
+    shared_memory: bool = Field(
+        False, description="images go to Triton through /dev/shm, which it must share with the gateway"
     )
     cors_origins: str = Field(
         "*", description="origins, with commas between, whose pages may call; * for all, an empty text for none"
