@@ -37,7 +37,7 @@ function renderCanvas() {
   const canvas = /** @type {HTMLCanvasElement} */ (byId("canvas"));
   const { bitmap, name } = state.picture;
   canvas.setAttribute("aria-label", `${name}, ${bitmap.width} × ${bitmap.height} pixels`);
-  canvas.parentElement?.style.setProperty("--ratio", String(bitmap.width / bitmap.height));
+  byId("workbench").style.setProperty("--ratio", String(bitmap.width / bitmap.height));
   draw(canvas, {
     picture: bitmap,
     candidate: state.answer?.candidates[state.chosen],
@@ -90,7 +90,7 @@ function renderTiming() {
   if (!state.answer) return;
   const { roundTrip, cacheHit, stages } = state.answer;
   byId("round-trip").textContent = milliseconds(roundTrip);
-  byId("cached").textContent = cacheHit ? "image was cached" : "image was encoded";
+  byId("cached").textContent = cacheHit ? "image cached" : "image encoded";
   byId("cached").classList.toggle("hit", cacheHit);
   const { total, ...named } = stages;
   const rows = Object.entries(named).map(([name, value]) => row(STAGES[name] ?? name, value, roundTrip));

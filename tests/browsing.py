@@ -1,0 +1,155 @@
+"""The gateway's page in a real browser, as a person sees and uses it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import requests
+from PIL import Image
+from playwright.sync_api import ConsoleMessage, Page, Request, Response
+
+NO_BROWSER = "no Chromium on the PATH; Debian: apt-get install --no-install-recommends chromium"
+# How much smaller and larger than the mask the overlay may be, in pixels: its outline lies on the rim.
+_RIM = 4
+
+
+def find_browser() -> str | None:
+    """The path of a Chromium, if there is one."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Visitor:
+    """One tab, what it asked for and what it complained about."""
+
+    def __init__(self, page: Page, gateway: str) -> None:
+        """
+        Args:
+            page: of a fresh context; it is not at the gateway's page yet.
+            gateway: the address that the page is served at, without a slash at its end.
+        """
+        self.page = page
+        self.gateway = gateway
+        self.requests: list[Request] = []
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self.requests.append(request))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._heard)
+
+    def open(self) -> None:
+        """Loads the page and waits until its photo is encoded."""
+        self.page.goto(f"{self.gateway}/")
+        self.settle()
+
+    def settle(self) -> None:
+        """Waits until nothing is under way."""
+        self.page.wait_for_selector("#workbench[aria-busy=false]")
+
+    def click(self, x: float, y: float, **options: Any) -> None:
+        """Clicks on a pixel of the picture and waits for the answer."""
+        self.page.mouse.move(*self.on_screen(x, y))
+        held = options.pop("held", [])
+        for key in held:
+            self.page.keyboard.down(key)
+        self.page.mouse.click(*self.on_screen(x, y), **options)
+        for key in held:
+            self.page.keyboard.up(key)
+        self.settle()
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Drags from one pixel of the picture to another one and waits for the answer."""
+        self.page.mouse.move(*self.on_screen(*start))
+        self.page.mouse.down()
+        self.page.mouse.move(*self.on_screen(*end), steps=5)
+        self.page.mouse.up()
+        self.settle()
+
+    def on_screen(self, x: float, y: float) -> tuple[float, float]:
+        """Where the middle of a pixel of the picture is in the window."""
+        canvas = self.page.locator("#canvas").bounding_box()
+        assert canvas is not None
+        width, height = self.picture_size()
+        return canvas["x"] + (x + 0.5) / width * canvas["width"], canvas["y"] + (y + 0.5) / height * canvas["height"]
+
+    def picture_size(self) -> tuple[int, int]:
+        """(width, height) in pixels, as the canvas names them to those who do not see it."""
+        label = self.page.get_attribute("#canvas", "aria-label") or ""
+        match = re.search(r"(\d+) \S (\d+) pixels", label)
+        assert match, label
+        return int(match[1]), int(match[2])
+
+    def seen(self) -> np.ndarray:
+        """What the canvas shows, uint8 [H, W, 3], as large as the picture itself."""
+        width, height = self.picture_size()
+        url = self.page.evaluate("document.getElementById('canvas').toDataURL()")
+        image = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+        return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BOX))
+
+    def text(self, selector: str) -> str:
+        """The text of an element as it is shown."""
+        return self.page.inner_text(selector)
+
+    def sent(self, path: str) -> list[Request]:
+        """The requests to one path of the gateway so far."""
+        return [request for request in self.requests if request.url == self.gateway + path]
+
+    def answer(self, do: Callable[[], None]) -> dict[str, Any]:
+        """Does something that asks for masks, and returns the gateway's answer to it."""
+        with self.page.expect_response(f"{self.gateway}/v1/predict") as caught:
+            do()
+        self.settle()
+        response: Response = caught.value
+        assert response.status == 200, response.text()
+        return json.loads(response.body())
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+
+def fields(request: Request) -> dict[str, str]:
+    """The text fields of a multipart request."""
+    parts = re.findall(rb'name="(\w+)"\r\n\r\n(.*?)\r\n--', request.post_data_buffer or b"", re.DOTALL)
+    return {name.decode(): value.decode() for name, value in parts}
+
+
+def mask_of(answer: dict[str, Any], index: int = 0) -> np.ndarray:
+    """bool [H, W]: one candidate of an answer of `/v1/predict`."""
+    png = base64.b64decode(answer["candidates"][index]["mask"]["data"])
+    return np.asarray(Image.open(io.BytesIO(png))) > 0
+
+
+def best_mask(gateway: str, photo: bytes, **data: str) -> bytes:
+    """The PNG that `/predict/mask` gives for a photo."""
+    answer = requests.post(f"{gateway}/predict/mask", files={"image": photo}, data=data, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer.content
+
+
+def assert_overlay(before: np.ndarray, after: np.ndarray, mask: np.ndarray, marks: list[tuple[int, int]]) -> None:
+    """Of two views of the canvas, the second is tinted inside of the mask, and alike elsewhere.
+
+    Args:
+        before: uint8 [H, W, 3], without a mask.
+        after: the same with it.
+        mask: bool [H, W].
+        marks: (x, y) of points, around which nothing is compared.
+    """
+    changed = np.abs(after.astype(int) - before).max(axis=2) > 8
+    kernel = np.ones((2 * _RIM + 1, 2 * _RIM + 1), np.uint8)
+    compared = np.ones(mask.shape, np.uint8)
+    for mark in marks:
+        cv2.circle(compared, mark, 14, 0, -1)
+    inside = (cv2.erode(mask.astype(np.uint8), kernel) & compared) > 0
+    outside = ((1 - cv2.dilate(mask.astype(np.uint8), kernel)) & compared) > 0
+    assert inside.any()
+    assert outside.any()
+    assert changed[inside].mean() > 0.99
+    assert changed[outside].mean() < 0.001

@@ -1,0 +1,57 @@
+"""The page behind a real gateway and a real Triton with the demonstration checkpoint, in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsing import NO_BROWSER, Visitor, find_browser
+from playwright.sync_api import Browser, sync_playwright
+from processes import run_gateway
+
+
+@pytest.fixture(scope="package")
+def gateway(serve, exported_demo: Path) -> Iterator[str]:
+    """The address of a gateway in front of the demonstration checkpoint."""
+    with run_gateway(serve(exported_demo).grpc_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium. It ends with its module: tests elsewhere run event loops of their own beside none of Playwright's."""
+    path = find_browser()
+    if path is None:
+        pytest.skip(NO_BROWSER)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, gateway: str) -> Iterator[Callable[..., Visitor]]:
+    """Opens the page in a window as given; in the end nobody may have complained or looked elsewhere."""
+    visitors: list[Visitor] = []
+
+    def open_page(**context: Any) -> Visitor:
+        settings = {"viewport": {"width": 1280, "height": 800}, **context}
+        visitor = Visitor(browser.new_context(**settings).new_page(), gateway)
+        visitors.append(visitor)
+        visitor.open()
+        return visitor
+
+    yield open_page
+    for visitor in visitors:
+        visitor.page.context.close()
+        assert visitor.complaints == []
+        elsewhere = [request.url for request in visitor.requests if not request.url.startswith((gateway, "blob:"))]
+        assert elsewhere == []
+
+
+@pytest.fixture
+def visitor(visit: Callable[..., Visitor]) -> Visitor:
+    """The page at desktop size, with its photo encoded."""
+    return visit()

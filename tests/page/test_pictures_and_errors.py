@@ -1,0 +1,119 @@
+"""Pictures of a person's own, and what is said when something goes wrong."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+
+import golden
+import numpy as np
+import pytest
+from browsing import Visitor, fields, mask_of
+from pictures import fresh_image
+from PIL import Image
+
+CUP = (290, 150)
+
+
+def choose(visitor: Visitor, name: str, data: bytes) -> None:
+    """Picks a file as the button's dialogue does."""
+    with visitor.page.expect_file_chooser() as chooser:
+        visitor.page.get_by_role("button", name="Open a picture").click()
+    chooser.value.set_files({"name": name, "mimeType": "", "buffer": data})
+
+
+def wait_for_picture(visitor: Visitor, name: str) -> None:
+    visitor.page.wait_for_selector(f'#canvas[aria-label^="{name}"]')
+    visitor.settle()
+
+
+def test_a_picture_of_ones_own(visitor: Visitor) -> None:
+    visitor.click(*CUP)
+    choose(visitor, "rocket.png", (golden.FOLDER / "rocket.png").read_bytes())
+    wait_for_picture(visitor, "rocket.png")
+    assert visitor.picture_size() == Image.open(golden.FOLDER / "rocket.png").size
+    assert visitor.page.locator("#candidates button").count() == 0
+    assert mask_of(visitor.answer(lambda: visitor.click(320, 200))).any()
+    assert fields(visitor.requests[-1])["labels"] == "[1]"
+    with visitor.page.expect_download() as caught:
+        visitor.page.click("#download")
+    assert caught.value.suggested_filename == "rocket_mask.png"
+
+
+@pytest.mark.parametrize("event", ["drop", "paste"])
+def test_a_picture_is_dropped_or_pasted(visitor: Visitor, event: str) -> None:
+    visitor.page.evaluate(
+        """([event, data]) => {
+            const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], "noise.png", {type: "image/png"}));
+            const options = {bubbles: true, cancelable: true};
+            const target = document.getElementById("canvas");
+            const events = event === "paste"
+                ? [new ClipboardEvent("paste", {...options, clipboardData: transfer})]
+                : ["dragover", "drop"].map((type) => new DragEvent(type, {...options, dataTransfer: transfer}));
+            for (const one of events) target.dispatchEvent(one);
+        }""",
+        [event, base64.b64encode(fresh_image(120, 80)).decode()],
+    )
+    wait_for_picture(visitor, "noise.png")
+    assert visitor.picture_size() == (120, 80)
+    assert visitor.page.locator("body.dropping").count() == 0
+    visitor.answer(lambda: visitor.click(60, 40))
+
+
+def test_a_picture_is_shown_as_it_is_stored(visitor: Visitor) -> None:
+    pixels = np.zeros((80, 120, 3), np.uint8)
+    pixels[:, :60] = 255, 0, 0
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95, exif=exif)
+    choose(visitor, "turned.jpg", buffer.getvalue())
+    wait_for_picture(visitor, "turned.jpg")
+    assert visitor.picture_size() == (120, 80)
+    assert np.abs(visitor.seen().astype(int) - pixels).mean() < 8
+    visitor.answer(lambda: visitor.click(20, 70))
+    assert json.loads(fields(visitor.requests[-1])["points"]) == [[20, 70]]
+
+
+def test_a_broken_file_is_named_and_the_next_picture_works(visitor: Visitor) -> None:
+    choose(visitor, "broken.png", b"no picture")
+    alert = visitor.page.get_by_role("alert")
+    alert.wait_for()
+    assert "“broken.png” is not a picture" in alert.inner_text()
+    assert visitor.page.get_by_role("button", name="Try again").count() == 0
+    choose(visitor, "whole.png", fresh_image())
+    wait_for_picture(visitor, "whole.png")
+    assert not alert.is_visible()
+    visitor.answer(lambda: visitor.click(60, 40))
+
+
+def test_what_the_server_refuses_is_told_in_its_words(visitor: Visitor, gateway: str) -> None:
+    # A tail that is cut off: Chromium shows the part that is there.
+    whole = (golden.FOLDER / "rocket.png").read_bytes()
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(whole)).convert("RGB").save(buffer, "JPEG")
+    with visitor.page.expect_response(f"{gateway}/v1/images") as caught:
+        choose(visitor, "cut.jpg", buffer.getvalue()[:-3000])
+    assert caught.value.status == 400
+    visitor.settle()
+    assert caught.value.json()["detail"] in visitor.text("#error")
+    assert "400" in visitor.complaints.pop()
+    choose(visitor, "whole.jpg", buffer.getvalue())
+    wait_for_picture(visitor, "whole.jpg")
+    assert not visitor.page.is_visible("#error")
+    visitor.answer(lambda: visitor.click(60, 40))
+
+
+def test_a_server_out_of_reach_is_told_and_tried_again(visitor: Visitor) -> None:
+    visitor.page.context.set_offline(True)
+    visitor.click(*CUP)
+    assert "cannot be reached" in visitor.text("#error")
+    assert visitor.page.get_attribute("#download", "aria-disabled") == "true"
+    visitor.page.context.set_offline(False)
+    answer = visitor.answer(lambda: visitor.page.get_by_role("button", name="Try again").click())
+    assert mask_of(answer)[CUP[1], CUP[0]]
+    assert not visitor.page.is_visible("#error")
+    assert "ERR_INTERNET_DISCONNECTED" in visitor.complaints.pop()
