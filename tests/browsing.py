@@ -16,6 +16,7 @@ import requests
 from PIL import Image
 from playwright.sync_api import ConsoleMessage, Page, Request, Response
 
+API_KEY = "opensesame"
 NO_BROWSER = "no Chromium on the PATH; Debian: apt-get install --no-install-recommends chromium"
 # How much smaller and larger than the mask the overlay may be, in pixels: its outline lies on the rim.
 _RIM = 4

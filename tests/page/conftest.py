@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import NO_BROWSER, Visitor, find_browser
+from browsing import API_KEY, NO_BROWSER, Visitor, find_browser
 from playwright.sync_api import Browser, sync_playwright
 from processes import run_gateway
 
@@ -16,6 +16,13 @@ from processes import run_gateway
 def gateway(serve, exported_demo: Path) -> Iterator[str]:
     """The address of a gateway in front of the demonstration checkpoint."""
     with run_gateway(serve(exported_demo).grpc_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="package")
+def locked_gateway(serve, exported_demo: Path) -> Iterator[str]:
+    """The same, where a key is wanted."""
+    with run_gateway(serve(exported_demo).grpc_url, SAM3_GATEWAY_API_KEY=API_KEY) as url:
         yield url
 
 
@@ -36,9 +43,9 @@ def visit(browser: Browser, gateway: str) -> Iterator[Callable[..., Visitor]]:
     """Opens the page in a window as given; in the end nobody may have complained or looked elsewhere."""
     visitors: list[Visitor] = []
 
-    def open_page(**context: Any) -> Visitor:
+    def open_page(url: str = gateway, **context: Any) -> Visitor:
         settings = {"viewport": {"width": 1280, "height": 800}, **context}
-        visitor = Visitor(browser.new_context(**settings).new_page(), gateway)
+        visitor = Visitor(browser.new_context(**settings).new_page(), url)
         visitors.append(visitor)
         visitor.open()
         return visitor
@@ -47,7 +54,7 @@ def visit(browser: Browser, gateway: str) -> Iterator[Callable[..., Visitor]]:
     for visitor in visitors:
         visitor.page.context.close()
         assert visitor.complaints == []
-        elsewhere = [request.url for request in visitor.requests if not request.url.startswith((gateway, "blob:"))]
+        elsewhere = [one.url for one in visitor.requests if not one.url.startswith((f"{visitor.gateway}/", "blob:"))]
         assert elsewhere == []
 
 

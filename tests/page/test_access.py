@@ -113,7 +113,7 @@ def test_a_phone(visit: Callable[..., Visitor], scheme: str) -> None:
     brightness = sum(int(value) for value in ground.removeprefix("rgb(").removesuffix(")").split(","))
     assert (brightness > 384) == (scheme == "light")
     visitor.answer(lambda: page.touchscreen.tap(*visitor.on_screen(290, 150)))
-    page.get_by_text("Background", exact=True).tap()
+    page.get_by_label("Background").tap()
     visitor.answer(lambda: page.touchscreen.tap(*visitor.on_screen(340, 60)))
     assert fields(visitor.requests[-1])["labels"] == "[1,0]"
     assert page.evaluate("document.documentElement.scrollWidth") == 390

@@ -59,7 +59,7 @@ def test_a_background_click_takes_away_where_it_is_put(visitor: Visitor, way: st
 
     def click_on_the_rim() -> None:
         if way == "mode":
-            visitor.page.get_by_text("Background", exact=True).click()
+            visitor.page.get_by_label("Background").check()
         options = {"right button": {"button": "right"}, "alt": {"held": ["Alt"]}, "mode": {}}[way]
         visitor.click(*RIM, **options)
 

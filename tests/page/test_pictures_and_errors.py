@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Callable
 
 import golden
 import numpy as np
 import pytest
-from browsing import Visitor, fields, mask_of
+from browsing import API_KEY, Visitor, fields, mask_of
 from pictures import fresh_image
 from PIL import Image
 
@@ -63,15 +64,16 @@ def test_a_picture_is_dropped_or_pasted(visitor: Visitor, event: str) -> None:
     visitor.answer(lambda: visitor.click(60, 40))
 
 
-def test_a_picture_is_shown_as_it_is_stored(visitor: Visitor) -> None:
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_picture_is_shown_as_it_is_stored(visitor: Visitor, kind: str) -> None:
     pixels = np.zeros((80, 120, 3), np.uint8)
     pixels[:, :60] = 255, 0, 0
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=95, exif=exif)
-    choose(visitor, "turned.jpg", buffer.getvalue())
-    wait_for_picture(visitor, "turned.jpg")
+    Image.fromarray(pixels).save(buffer, kind, quality=95, exif=exif)
+    choose(visitor, "turned", buffer.getvalue())
+    wait_for_picture(visitor, "turned,")
     assert visitor.picture_size() == (120, 80)
     assert np.abs(visitor.seen().astype(int) - pixels).mean() < 8
     visitor.answer(lambda: visitor.click(20, 70))
@@ -91,18 +93,17 @@ def test_a_broken_file_is_named_and_the_next_picture_works(visitor: Visitor) -> 
 
 
 def test_what_the_server_refuses_is_told_in_its_words(visitor: Visitor, gateway: str) -> None:
-    # A tail that is cut off: Chromium shows the part that is there.
-    whole = (golden.FOLDER / "rocket.png").read_bytes()
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(whole)).convert("RGB").save(buffer, "JPEG")
+    Image.open(io.BytesIO(fresh_image(64, 64))).save(buffer, "ICO")  # which browsers show
     with visitor.page.expect_response(f"{gateway}/v1/images") as caught:
-        choose(visitor, "cut.jpg", buffer.getvalue()[:-3000])
-    assert caught.value.status == 400
-    visitor.settle()
-    assert caught.value.json()["detail"] in visitor.text("#error")
-    assert "400" in visitor.complaints.pop()
-    choose(visitor, "whole.jpg", buffer.getvalue())
-    wait_for_picture(visitor, "whole.jpg")
+        choose(visitor, "icon.ico", buffer.getvalue())
+    assert caught.value.status == 415
+    detail = caught.value.json()["detail"]
+    wait_for_picture(visitor, "icon.ico")
+    assert visitor.text("#error-text") == detail
+    assert "415" in visitor.complaints.pop()
+    choose(visitor, "whole.png", fresh_image())
+    wait_for_picture(visitor, "whole.png")
     assert not visitor.page.is_visible("#error")
     visitor.answer(lambda: visitor.click(60, 40))
 
@@ -117,3 +118,23 @@ def test_a_server_out_of_reach_is_told_and_tried_again(visitor: Visitor) -> None
     assert mask_of(answer)[CUP[1], CUP[0]]
     assert not visitor.page.is_visible("#error")
     assert "ERR_INTERNET_DISCONNECTED" in visitor.complaints.pop()
+
+
+def test_a_key_is_asked_for_where_it_is_wanted(visit: Callable[..., Visitor], locked_gateway: str) -> None:
+    visitor = visit(locked_gateway)
+    field = visitor.page.get_by_label("API key")
+    assert "the API key in the header X-API-Key is missing" in visitor.text("#error")
+    field.fill("wrong")
+    field.press("Enter")
+    visitor.page.wait_for_function("document.getElementById('error').innerText.includes('not the right one')")
+    field.fill(API_KEY)
+    field.press("Enter")
+    field.wait_for(state="hidden")
+    assert not visitor.page.is_visible("#error")
+    visitor.answer(lambda: visitor.click(*CUP))
+    visitor.page.reload()
+    visitor.settle()
+    visitor.answer(lambda: visitor.click(*CUP))
+    assert len(visitor.complaints) == 2
+    assert all("401" in complaint for complaint in visitor.complaints)
+    visitor.complaints.clear()

@@ -2,6 +2,7 @@
 /** The page's one state, and what a person can do to it. Every action ends in `render`. */
 
 import { coverage } from "./drawing.js";
+import { unturned } from "./orientation.js";
 import { encodeImage, predict, RefusedError } from "./server.js";
 
 /** @typedef {import("./drawing.js").Place} Place */
@@ -165,15 +166,9 @@ function change(prompt) {
   ask();
 }
 
-/**
- * The pixels as they are stored: the server does not turn a picture by its EXIF note either, so what is clicked is what
- * is meant.
- *
- * @param {Blob} file
- * @returns {Promise<ImageBitmap | null>} null for what is no picture
- */
+/** @param {Blob} file @returns {Promise<ImageBitmap | null>} null for what is no picture */
 async function decode(file) {
-  return createImageBitmap(file, { imageOrientation: "none" }).catch(() => null);
+  return createImageBitmap(await unturned(file)).catch(() => null);
 }
 
 /** @param {Picture} picture @returns {Promise<Encoded>} */
@@ -189,7 +184,7 @@ function encodedOnce(picture) {
 async function encode({ file, bitmap, upload }) {
   const encoded = await encodeImage(file, upload.signal);
   if (encoded.width !== bitmap.width || encoded.height !== bitmap.height) {
-    throw new Error("This browser turns the picture by its EXIF note, so that clicks would miss. Save it turned first.");
+    throw new Error("This browser shows the picture turned, so clicks would miss. Save it as a PNG first.");
   }
   return encoded;
 }

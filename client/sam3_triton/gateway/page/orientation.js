@@ -1,0 +1,57 @@
+// @ts-check
+/**
+ * Pictures as they are stored. Cameras write into EXIF how a picture is to be turned; browsers obey, also where they are
+ * asked for `imageOrientation: "none"`. The server does not, and a click must be the same pixel for both.
+ */
+
+const TAG = 0x0112;
+const SHORT = 3;
+const UPRIGHT = 1;
+
+/**
+ * The same picture for browsers to show without turning it. (In a PNG the changed chunk does not match its checksum any
+ * more, and decoders pass over it: just as well.)
+ *
+ * @param {Blob} file
+ * @returns {Promise<Blob>} the file itself where nothing turns it
+ */
+export async function unturned(file) {
+  const view = new DataView(await file.arrayBuffer());
+  const place = findOrientation(view);
+  if (!place) return file;
+  view.setUint16(place.offset, UPRIGHT, place.littleEndian);
+  return new Blob([view], { type: file.type });
+}
+
+/** @typedef {{offset: number, littleEndian: boolean}} Value where a 16-bit value is, and its byte order */
+
+/** @param {DataView} view @returns {Value | null} */
+function findOrientation(view) {
+  // "Exif" in JPEG, "eXIf" in PNG, "EXIF" in WebP; the TIFF header follows at once, or behind a length or two zeros.
+  for (let offset = 0; offset < view.byteLength - 16; offset++) {
+    if ((view.getUint32(offset) | 0x20202020) !== 0x65786966) continue;
+    for (let gap = 4; gap <= 14; gap += 2) {
+      const value = valueIn(view, offset + gap);
+      if (value) return value;
+    }
+  }
+  return null;
+}
+
+/** The orientation's value in the TIFF structure that begins at `start`. @param {DataView} view @param {number} start */
+function valueIn(view, start) {
+  try {
+    const header = view.getUint32(start);
+    const littleEndian = header === 0x49492a00;
+    if (!littleEndian && header !== 0x4d4d002a) return null;
+    const directory = start + view.getUint32(start + 4, littleEndian);
+    const entries = view.getUint16(directory, littleEndian);
+    for (let entry = directory + 2; entry < directory + 2 + 12 * entries; entry += 12) {
+      const isOrientation = view.getUint16(entry, littleEndian) === TAG && view.getUint16(entry + 2, littleEndian) === SHORT;
+      if (isOrientation) return { offset: entry + 8, littleEndian };
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error; // a structure that points out of the file
+  }
+  return null;
+}
