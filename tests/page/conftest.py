@@ -12,14 +12,14 @@ from playwright.sync_api import Browser, sync_playwright
 from processes import run_gateway
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def gateway(serve, exported_demo: Path) -> Iterator[str]:
     """The address of a gateway in front of the demonstration checkpoint."""
     with run_gateway(serve(exported_demo).grpc_url) as url:
         yield url
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def locked_gateway(serve, exported_demo: Path) -> Iterator[str]:
     """The same, where a key is wanted."""
     with run_gateway(serve(exported_demo).grpc_url, SAM3_GATEWAY_API_KEY=API_KEY) as url:

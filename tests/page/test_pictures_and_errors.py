@@ -14,7 +14,7 @@ from browsing import API_KEY, Visitor, fields, mask_of
 from pictures import fresh_image
 from PIL import Image
 
-CUP = (290, 150)
+CUP, TABLE = (290, 150), (500, 60)
 
 
 def choose(visitor: Visitor, name: str, data: bytes) -> None:
@@ -64,11 +64,12 @@ def test_a_picture_is_dropped_or_pasted(visitor: Visitor, event: str) -> None:
     visitor.answer(lambda: visitor.click(60, 40))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_a_picture_is_shown_as_it_is_stored(visitor: Visitor, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "byte_order"), [("JPEG", "<"), ("JPEG", ">"), ("PNG", "<"), ("WEBP", "<")])
+def test_a_picture_is_shown_as_it_is_stored(visitor: Visitor, kind: str, byte_order: str) -> None:
     pixels = np.zeros((80, 120, 3), np.uint8)
     pixels[:, :60] = 255, 0, 0
     exif = Image.Exif()
+    exif.endian = byte_order
     exif[0x0112] = 6  # to be turned by 90 degrees
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, quality=95, exif=exif)
@@ -109,12 +110,16 @@ def test_what_the_server_refuses_is_told_in_its_words(visitor: Visitor, gateway:
 
 
 def test_a_server_out_of_reach_is_told_and_tried_again(visitor: Visitor) -> None:
-    visitor.page.context.set_offline(True)
+    before = visitor.seen()
     visitor.click(*CUP)
+    visitor.page.context.set_offline(True)
+    visitor.click(*TABLE, button="right")
     assert "cannot be reached" in visitor.text("#error")
     assert visitor.page.get_attribute("#download", "aria-disabled") == "true"
+    np.testing.assert_array_equal(visitor.seen()[30:100, 200:400], before[30:100, 200:400])  # no mask of other clicks
     visitor.page.context.set_offline(False)
     answer = visitor.answer(lambda: visitor.page.get_by_role("button", name="Try again").click())
+    assert fields(visitor.requests[-1])["labels"] == "[1,0]"
     assert mask_of(answer)[CUP[1], CUP[0]]
     assert not visitor.page.is_visible("#error")
     assert "ERR_INTERNET_DISCONNECTED" in visitor.complaints.pop()
