@@ -61,6 +61,8 @@ def test_a_box_by_keys(visitor: Visitor) -> None:
     assert json.loads(fields(visitor.requests[-1])["box"]) == [300, 200, 349, 255]
     keyboard.press("x")
     keyboard.press("Escape")  # the corner alone
+    visitor.settle()
+    assert len(visitor.sent("/v1/predict")) == 1
     assert visitor.page.get_attribute("#clear", "aria-disabled") == "false"
     keyboard.press("Escape")
     assert visitor.page.get_attribute("#clear", "aria-disabled") == "true"
