@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from browsing import Visitor, assert_overlay, best_mask, fields, mask_of
 from PIL import Image
+from playwright.sync_api import Route
 
 PHOTO = (files("sam3_triton") / "gateway" / "page" / "photo.jpg").read_bytes()
 # x, y in pixels of the photo: on the cup's inside, and where a background click takes that mask's rim away.
@@ -40,6 +41,18 @@ def test_a_click_lays_the_mask_over_the_picture(visitor: Visitor) -> None:
         "points": json.dumps([CUP], separators=(",", ":")),
         "labels": "[1]",
     }
+
+
+def test_the_strictest_content_security_policy_does_not_hinder_it(visitor: Visitor) -> None:
+    def forbid(route: Route) -> None:
+        answer = route.fetch()
+        policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'"
+        route.fulfill(response=answer, headers={**answer.headers, "content-security-policy": policy})
+
+    visitor.page.route(f"{visitor.gateway}/", forbid)
+    visitor.open()
+    visitor.answer(lambda: visitor.click(*CUP))
+    assert _downloaded(visitor)
 
 
 def test_times_and_cache_are_shown(visitor: Visitor) -> None:
@@ -156,7 +169,7 @@ def _downloaded(visitor: Visitor) -> bytes:
 
 def test_the_latest_click_wins(visitor: Visitor) -> None:
     before = visitor.seen()
-    held: list = []
+    held: list[Route] = []
     visitor.page.route(
         "**/v1/predict", lambda route: held.append(route), times=1
     )  # the first click's request gets no farther
@@ -170,7 +183,7 @@ def test_the_latest_click_wins(visitor: Visitor) -> None:
 
 
 def test_an_image_that_the_server_has_no_more_is_sent_again(visitor: Visitor) -> None:
-    def forget(route) -> None:
+    def forget(route: Route) -> None:
         body = route.request.post_data_buffer
         image_id = fields(route.request)["image_id"].encode()
         route.continue_(post_data=body.replace(image_id, b"0" * 64))
