@@ -48,7 +48,8 @@ function press(event) {
 /** @param {PointerEvent} event */
 function drag(event) {
   if (event.pointerId !== pressed?.id || pressed.button !== 0) return;
-  if (state.dragged || wandered(pressed.start, event)) update({ dragged: boxOf(placeOf(pressed.start), placeOf(event)) });
+  if (!state.dragged && !wandered(pressed.start, event)) return;
+  update({ dragged: boxOf(placeOf(pressed.start), placeOf(event)) });
 }
 
 /** @param {PointerEvent} event */

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * Pictures as they are stored. Cameras write into EXIF how a picture is to be turned; browsers obey, also where they are
- * asked for `imageOrientation: "none"`. The server does not, and a click must be the same pixel for both.
+ * Pictures as they are stored. Cameras write into EXIF how a picture is to be turned; browsers obey, also where they
+ * are asked for `imageOrientation: "none"`. The server does not, and a click must be the same pixel for both.
  */
 
 const TAG = 0x0112;
@@ -38,7 +38,7 @@ function findOrientation(view) {
   return null;
 }
 
-/** The orientation's value in the TIFF structure that begins at `start`. @param {DataView} view @param {number} start */
+/** The orientation in the TIFF structure that begins at `start`. @param {DataView} view @param {number} start */
 function valueIn(view, start) {
   try {
     const header = view.getUint32(start);
@@ -47,8 +47,8 @@ function valueIn(view, start) {
     const directory = start + view.getUint32(start + 4, littleEndian);
     const entries = view.getUint16(directory, littleEndian);
     for (let entry = directory + 2; entry < directory + 2 + 12 * entries; entry += 12) {
-      const isOrientation = view.getUint16(entry, littleEndian) === TAG && view.getUint16(entry + 2, littleEndian) === SHORT;
-      if (isOrientation) return { offset: entry + 8, littleEndian };
+      const [tag, type] = [view.getUint16(entry, littleEndian), view.getUint16(entry + 2, littleEndian)];
+      if (tag === TAG && type === SHORT) return { offset: entry + 8, littleEndian };
     }
   } catch (error) {
     if (!(error instanceof RangeError)) throw error; // a structure that points out of the file

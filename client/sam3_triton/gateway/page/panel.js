@@ -7,7 +7,12 @@ import { choose, isEmpty, state } from "./state.js";
 /** @typedef {import("./server.js").Answer} Answer */
 
 /** @type {Record<string, string>} */
-const STAGES = { read: "reading the request", inspect: "checking the picture", triton: "Triton", encode: "writing the answer" };
+const STAGES = {
+  read: "reading the request",
+  inspect: "checking the picture",
+  triton: "Triton",
+  encode: "writing the answer",
+};
 /** The answer whose buttons and times are on the page. @type {Answer | null} */
 let shown = null;
 

@@ -6,7 +6,8 @@
 /** @typedef {{points: Point[], box: Box | null}} Prompt */
 /** @typedef {{score: number, png: Blob, bitmap: ImageBitmap}} Candidate */
 /** @typedef {{candidates: Candidate[], cacheHit: boolean, stages: Record<string, number>, roundTrip: number}} Answer */
-/** @typedef {{id: string, width: number, height: number, cacheHit: boolean, milliseconds: number}} Encoded the size is the server's view */
+/** The size is the server's view. */
+/** @typedef {{id: string, width: number, height: number, cacheHit: boolean, milliseconds: number}} Encoded */
 
 const KEY = "sam3-api-key";
 
