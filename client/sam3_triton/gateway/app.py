@@ -35,6 +35,11 @@ from sam3_triton.gateway.uploads import TooLargeError, UnknownFormatError
 
 _log = logging.getLogger(__name__)
 _PAGE = Path(__file__).parent / "page"
+# Its own files and this gateway, and nothing from elsewhere.
+_PAGE_MAY_LOAD = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'"
+)
 _HEADERS_FOR_PAGES = ["X-Request-ID", "X-Image-ID", "X-Cache-Hit", "Server-Timing"]
 _STATUSES: tuple[tuple[type[Sam3Error], int], ...] = (
     (UnknownFormatError, 415),
@@ -93,7 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(_PAGE / "index.html")
+        return FileResponse(_PAGE / "index.html", headers={"Content-Security-Policy": _PAGE_MAY_LOAD})
 
     app.mount("/page", StaticFiles(directory=_PAGE), name="page")
     return app

@@ -58,13 +58,13 @@ def routes(segmenter: Segmenter, readiness: Readiness, max_points: int) -> APIRo
         request: Request,
         image: Annotated[UploadFile, File(description="An image file: PNG, JPEG, WebP, AVIF, GIF, BMP or TIFF")],
         points: Annotated[str, Form(description=_POINTS, examples=["[[300, 200]]"])],
-        labels: Annotated[str | None, Form(description=_LABELS, examples=["[1]"])] = None,
+        labels: Annotated[str, Form(description=_LABELS)] = "",
         multimask: Annotated[str, Form(description="true: choose the best of three candidates")] = "false",
     ) -> Response:
         """The best mask for the clicks, of the size of the image."""
         prompt = {
             "points": forms.parse_points(points, max_points),
-            "labels": None if labels is None else forms.parse_labels(labels),
+            "labels": forms.parse_labels(labels) if labels else None,
             "multimask": forms.parse_flag("multimask", multimask),
         }
         upload = await segmenter.inspect(request, image)

@@ -17,9 +17,6 @@ from sam3_triton.gateway.telemetry import Metrics
 RETRY_AFTER = {"Retry-After": "1"}
 # The body is handed on in pieces of this size, between which the event loop gets to other requests.
 _PIECE = 256 * 1024
-# Of a refused request, what is still under way is taken in and thrown away, up to so many bytes and seconds: a
-# connection that is closed before shows its caller no answer, but a broken pipe.
-_DISCARDED_BYTES, _DISCARDING_S = 256 * 2**20, 10.0
 
 
 class _RefusedError(Exception):
@@ -51,14 +48,14 @@ class Guard:
             self._check_key(headers)
             self._enter()
         except _RefusedError as refusal:
-            await _refuse(refusal, scope, receive, send)
+            await refusal.answer(scope, receive, send)
             return
         try:
             with scope["sam3_record"].stage("read"):
                 body = await self._read(headers, receive)
             await self._app(scope, _replayed(body, receive), send)
         except _RefusedError as refusal:
-            await _refuse(refusal, scope, receive, send)
+            await refusal.answer(scope, receive, send)
         except _DisconnectedError:
             pass
         finally:
@@ -123,21 +120,3 @@ def _replayed(body: bytearray, receive: Receive) -> Receive:
         return {"type": "http.request", "body": piece, "more_body": not ended}
 
     return replay
-
-
-async def _refuse(refusal: _RefusedError, scope: Scope, receive: Receive, send: Send) -> None:
-    if refusal.answer.status_code != 408:
-        await _discard(receive)
-    await refusal.answer(scope, receive, send)
-
-
-async def _discard(receive: Receive) -> None:
-    left, deadline = _DISCARDED_BYTES, time.monotonic() + _DISCARDING_S
-    while left > 0:
-        try:
-            message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
-        except asyncio.TimeoutError:
-            return
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            return
-        left -= len(message.get("body", b""))

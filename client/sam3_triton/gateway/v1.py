@@ -14,6 +14,10 @@ from sam3_triton.gateway.contract import FAULTS
 from sam3_triton.gateway.segmenter import Segmenter
 from sam3_triton.gateway.telemetry import Record
 
+# Fields may be left out or empty, which is the same: forms send what nobody filled in.
+_POINTS = "JSON, [[x, y], …], in pixels of the image, origin top left"
+_LABELS = "JSON, 1 foreground or 0 background for each point; left out: all foreground"
+_MASK_INPUT = "Refinement: a candidate's `low_res_logits` of an earlier answer, as JSON, as it came"
 _IMAGE = "An image file: PNG, JPEG, WebP, AVIF, GIF, BMP or TIFF"
 
 
@@ -45,38 +49,27 @@ def routes(segmenter: Segmenter, max_points: int) -> APIRouter:
     async def predict(
         request: Request,
         image: Annotated[UploadFile | None, File(description=f"{_IMAGE}. This or `image_id`.")] = None,
-        image_id: Annotated[str | None, Form(description="What an earlier answer gave, instead of the image")] = None,
-        points: Annotated[
-            str | None,
-            Form(description="JSON, [[x, y], …], in pixels of the image, origin top left", examples=["[[300, 200]]"]),
-        ] = None,
-        labels: Annotated[
-            str | None,
-            Form(description="JSON, 1 foreground or 0 background for each point; left out: all foreground"),
-        ] = None,
-        box: Annotated[
-            str | None, Form(description="JSON, [x1, y1, x2, y2] in pixels", examples=["[9, 9, 500, 390]"])
-        ] = None,
-        mask_input: Annotated[
-            str | None,
-            Form(description="Refinement: a candidate's `low_res_logits` of an earlier answer, as JSON, as it came"),
-        ] = None,
+        image_id: Annotated[str, Form(description="What an earlier answer gave, instead of the image")] = "",
+        points: Annotated[str, Form(description=_POINTS, examples=["[[300, 200]]"])] = "",
+        labels: Annotated[str, Form(description=_LABELS)] = "",
+        box: Annotated[str, Form(description="JSON, [x1, y1, x2, y2] in pixels")] = "",
+        mask_input: Annotated[str, Form(description=_MASK_INPUT)] = "",
         multimask: Annotated[str, Form(description="true: three candidates instead of one mask")] = "false",
         masks: Annotated[MaskFormat, Form(description="How masks are written")] = MaskFormat.png,
         logits: Annotated[str, Form(description="true: answer with low_res_logits too")] = "false",
     ) -> PredictionAnswer:
         """All candidates with their scores, the best first."""
         prompt = {
-            "points": None if points is None else forms.parse_points(points, max_points),
-            "labels": None if labels is None else forms.parse_labels(labels),
-            "box": None if box is None else forms.parse_box(box),
-            "mask_input": None if mask_input is None else forms.parse_logits(mask_input),
+            "points": forms.parse_points(points, max_points) if points else None,
+            "labels": forms.parse_labels(labels) if labels else None,
+            "box": forms.parse_box(box) if box else None,
+            "mask_input": forms.parse_logits(mask_input) if mask_input else None,
             "multimask": forms.parse_flag("multimask", multimask),
         }
         with_logits = forms.parse_flag("logits", logits)
-        if (image is None) == (image_id is None):
+        if (image is None) == (not image_id):
             raise InvalidInputError("give an image or an image_id, and not both")
-        known = None if image_id is None else forms.parse_image_id(image_id)
+        known = forms.parse_image_id(image_id) if image_id else None
         upload = None if image is None else await segmenter.inspect(request, image)
         prediction = await segmenter.predict(request, upload, known, prompt)
         record = Record.of(request)
