@@ -115,7 +115,8 @@ def _stay(server: TritonServer) -> None:
     print(
         f"\nServing: gateway {GATEWAY_URL}, Triton gRPC {server.grpc_url}, HTTP {server.http_url}, "
         f"metrics {server.metrics_url}\n"
-        "Try:\n"
+        f"Click: {GATEWAY_URL}/\n"
+        "Or try:\n"
         f"  curl -F image=@{PHOTO} -F 'points=[[{CLICK[0]}, {CLICK[1]}]]' {GATEWAY_URL}/predict/mask -o mask.png\n"
         "Stop it with Ctrl-C.",
         flush=True,
