@@ -1,0 +1,163 @@
+"""The lines of a prompts file: what to segment, and where its masks go."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sam3_triton.errors import InvalidInputError
+from sam3_triton.prompts import Prompt
+
+KEYS = ("image", "points", "labels", "box", "multimask", "name")
+CANDIDATES = 3
+_NAME = re.compile(r"\w[\w. -]{0,99}(?<![. ])")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Of file systems, less what the name of a file in the making adds.
+_LONGEST_FILE_NAME = 240
+
+
+@dataclass(frozen=True)
+class Job:
+    """One line of a prompts file.
+
+    Attributes:
+        line: its number, from 1.
+        image: the photo's path relative to the folder of photos, as the line says it.
+        photo: the photo's path.
+        prompt: what to segment in it.
+        outputs: paths of the masks relative to the folder of masks, best first; no other job of the file has them.
+    """
+
+    line: int
+    image: str
+    photo: Path
+    prompt: Prompt
+    outputs: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Hex digits that are equal for equal prompts on an image of equal name, however the line is written."""
+        prompt = self.prompt
+        parts = [None if part is None else part.tolist() for part in (prompt.points, prompt.labels, prompt.box)]
+        content = json.dumps([self.image, *parts, prompt.multimask])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def parse(content: bytes, folder: Path, multimask: bool = False) -> tuple[list[Job], list[tuple[int, str]]]:
+    """Jobs of the lines of a prompts file, and the faults of those that make no sense, with their line numbers.
+
+    Args:
+        content: JSON objects, one a line, in UTF-8; empty lines are skipped.
+        folder: where the photos lie; it must exist, the photos need not.
+        multimask: for lines that say nothing of it.
+    """
+    jobs: list[Job] = []
+    faults: list[tuple[int, str]] = []
+    taken: dict[str, int] = {}
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            job = _job(number, _object(line), folder, multimask)
+        except InvalidInputError as error:
+            faults.append((number, str(error)))
+            continue
+        clashes = [output for output in job.outputs if output in taken]
+        if clashes:
+            faults.append((number, f"its mask would be {clashes[0]}, which line {taken[clashes[0]]} has already"))
+            continue
+        taken.update(dict.fromkeys(job.outputs, number))
+        jobs.append(job)
+    return jobs, faults
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(line.decode(), object_pairs_hook=_without_repetition)
+    except UnicodeDecodeError as error:
+        raise InvalidInputError("not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise InvalidInputError(f"not JSON: {error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise InvalidInputError("not JSON that anybody means: nested too deeply") from error
+    if not isinstance(content, dict):
+        raise InvalidInputError('not a JSON object such as {"image": "a/b.jpg", "points": [[10, 20]]}')
+    unknown = [key for key in content if key not in KEYS]
+    if unknown:
+        raise InvalidInputError(f"unknown key {', '.join(map(repr, unknown))}; there are {', '.join(KEYS)}")
+    return {key: value for key, value in content.items() if value is not None}
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise InvalidInputError(f"the key {next(name for name in names if names.count(name) > 1)!r} is given twice")
+    return content
+
+
+def _job(number: int, content: dict[str, Any], folder: Path, multimask: bool) -> Job:
+    image, photo = _photo(content.get("image"), folder)
+    for key in ("points", "labels", "box"):
+        if not _is_numeric(content.get(key, [])):
+            raise InvalidInputError(f"{key} must be a list of numbers, not {_shortened(content[key])}")
+    several = content.get("multimask", multimask)
+    if not isinstance(several, bool):
+        raise InvalidInputError(f"multimask must be true or false, not {_shortened(several)}")
+    prompt = Prompt.of(content.get("points"), content.get("labels"), content.get("box"), multimask=several)
+    return Job(number, image, photo, prompt, _outputs(image, content.get("name", str(number)), several))
+
+
+def _photo(image: Any, folder: Path) -> tuple[str, Path]:
+    if image is None:
+        raise InvalidInputError("image is missing")
+    if not isinstance(image, str) or not PurePosixPath(image).name or _CONTROL.search(image):
+        raise InvalidInputError(f"image must be the path of a file, relative to {folder}, not {_shortened(image)}")
+    relative = PurePosixPath(image)
+    photo = folder / relative
+    try:
+        os.fsencode(photo)
+        inside = photo.resolve().is_relative_to(folder.resolve())
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(f"image is no file name: {_shortened(image)}") from error
+    except (OSError, RuntimeError):  # links in a circle, say: reading it fails and says why
+        inside = True
+    if relative.is_absolute() or ".." in relative.parts or not inside:
+        raise InvalidInputError(f"image must lie inside {folder}, without '..': {_shortened(image)}")
+    return str(relative), photo
+
+
+def _outputs(image: str, name: Any, multimask: bool) -> tuple[str, ...]:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidInputError(
+            "name becomes part of a file name: letters, digits, '_', '-', '.' and spaces, a letter or digit first, "
+            f"at most 100; not {_shortened(name)}"
+        )
+    path = PurePosixPath(image)
+    outputs = []
+    for rank in range(1, CANDIDATES + 1 if multimask else 2):
+        output = path.with_name(f"{path.stem}.{name}{f'.{rank}' if rank > 1 else ''}.png")
+        if len(os.fsencode(output.name)) > _LONGEST_FILE_NAME:
+            raise InvalidInputError(f"its mask would have too long a file name: {output.name}")
+        outputs.append(str(output))
+    return tuple(outputs)
+
+
+def _is_numeric(value: Any) -> bool:
+    """Whether a list holds numbers alone, at whatever depth; numpy would take "1" and true for numbers too."""
+    if not isinstance(value, list):
+        return False
+    return all(
+        _is_numeric(part) if isinstance(part, list) else isinstance(part, (int, float)) and not isinstance(part, bool)
+        for part in value
+    )
+
+
+def _shortened(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

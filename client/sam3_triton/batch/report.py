@@ -1,0 +1,157 @@
+"""What became of each prompt: `report.jsonl`, and the masks beside it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sam3_triton.batch.jobs import Job
+from sam3_triton.errors import Sam3Error
+
+REPORT = "report.jsonl"
+
+
+class Report:
+    """The report of a folder of masks. Lines are added as prompts end; the last one on an output counts.
+
+    A line has `line`, `image`, `output` (the best mask's path in the folder), `prompt` and `photo` (what the mask was
+    made of, for the next run to compare), and either `masks` and `scores`, best first, or `error`.
+    """
+
+    def __init__(self, out: Path) -> None:
+        """
+        Args:
+            out: the folder of masks; it exists.
+
+        Raises:
+            OSError: the report cannot be read.
+        """
+        self._out = out
+        self._path = out / REPORT
+        self._entries: dict[str, dict[str, Any]] = {}
+        # What was written in a run that was killed may lack its end.
+        content = self._path.read_bytes() if self._path.exists() else b""
+        for line in content.split(b"\n"):
+            with suppress(ValueError, TypeError, KeyError, AttributeError):
+                entry = json.loads(line)
+                if isinstance(entry.get("masks", []), list):
+                    self._entries[entry["output"]] = entry
+        self._begins_line = content.endswith(b"\n") or not content
+
+    def is_done(self, job: Job) -> bool:
+        """Whether the masks of this very prompt are there, made of the photo as it is now."""
+        entry = self._entries.get(job.outputs[0])
+        if entry is None or entry.get("prompt") != job.digest or entry.get("masks") != list(job.outputs):
+            return False
+        if not self._masks_exist(entry):
+            return False
+        entry["line"] = job.line
+        return stamp(job.photo) in (None, entry.get("photo"))
+
+    def succeeded(self, job: Job, pngs: Sequence[bytes], scores: np.ndarray, photo: str | None) -> None:
+        """Writes the masks, each in one step, and then the line.
+
+        Args:
+            pngs: M PNG files, best first.
+            scores: [M].
+            photo: the `stamp` of the photo before it was read.
+
+        Raises:
+            OSError: something cannot be written.
+        """
+        for output, png in zip(job.outputs, pngs, strict=True):
+            path = self._out / output
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, png)
+        rounded = [round(float(score), 6) for score in scores]
+        self._add(job, {"photo": photo, "masks": list(job.outputs), "scores": rounded})
+
+    def failed(self, job: Job, error: str) -> None:
+        """Writes the line, and removes masks of an earlier prompt that was in this one's place."""
+        self._add(job, {"error": error})
+
+    def tidy(self, jobs: Sequence[Job]) -> None:
+        """Rewrites the report, in one step: one line for each prompt that has ended, in the order of the file.
+
+        Masks of prompts that are no longer in the file, or are in another one, keep their lines; errors do not.
+        """
+        current = {job.outputs[0] for job in jobs}
+        kept = [
+            entry
+            for output, entry in self._entries.items()
+            if output in current or (entry.get("masks") and self._masks_exist(entry))
+        ]
+        kept.sort(key=lambda entry: entry["line"] if isinstance(entry.get("line"), int) else 0)
+        _write(self._path, "".join(_line(entry) for entry in kept).encode())
+        self._begins_line = True
+
+    def _add(self, job: Job, result: dict[str, Any]) -> None:
+        output = job.outputs[0]
+        earlier = self._entries.get(output, {})
+        head = {"line": job.line, "image": job.image, "output": output, "prompt": job.digest}
+        entry = self._entries[output] = {**head, **result}
+        with self._path.open("a") as file:
+            file.write(("" if self._begins_line else "\n") + _line(entry))
+        self._begins_line = True
+        for mask in set(self._masks(earlier)) - set(self._masks(entry)):
+            mask.unlink(missing_ok=True)
+
+    def _masks(self, entry: dict[str, Any]) -> list[Path]:
+        # The report is a file that anybody may have edited.
+        masks = [self._out / mask for mask in entry.get("masks", []) if isinstance(mask, str) and mask.endswith(".png")]
+        return [mask for mask in masks if ".." not in mask.parts and mask.is_relative_to(self._out)]
+
+    def _masks_exist(self, entry: dict[str, Any]) -> bool:
+        masks = self._masks(entry)
+        return len(masks) == len(entry["masks"]) and all(mask.is_file() and mask.stat().st_size for mask in masks)
+
+
+def stamp(photo: Path) -> str | None:
+    """Size and time of a photo, to notice another one in its place; None where there is none."""
+    try:
+        status = photo.stat()
+    except OSError:
+        return None
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keeps other runs out of a folder of masks for as long as the context lasts.
+
+    Raises:
+        Sam3Error: one is at work there.
+    """
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Sam3Error(f"another sam3 batch is writing to {out}") from error
+        except OSError:  # a file system without locks, over a network say
+            pass
+        yield
+    finally:
+        os.close(folder)
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return json.dumps(entry) + "\n"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whoever looks finds the file whole or not at all."""
+    fresh = path.with_name(f".{path.name}.part")
+    try:
+        fresh.write_bytes(content)
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,84 @@
+"""`sam3 predict`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from sam3_triton.cli.arguments import add_url, numbers
+from sam3_triton.client import Sam3Client
+from sam3_triton.images import EncodedImage
+from sam3_triton.masks import open_image, overlay, save_mask
+
+
+def add_parser(commands: Any) -> None:
+    """The arguments of the command."""
+    predict = commands.add_parser("predict", help="segment one photo", description="Segment one photo.")
+    predict.add_argument("photo", type=Path, metavar="PHOTO", help="an image file")
+    predict.add_argument(
+        "--point",
+        dest="points",
+        action=_PointAction,
+        type=numbers(2, "X,Y"),
+        metavar="X,Y",
+        help="a click in pixels, origin top left; may be given again",
+    )
+    predict.add_argument(
+        "--label",
+        dest="points",
+        action=_PointAction,
+        type=int,
+        choices=(0, 1),
+        help="of the --point before it: 1 foreground (default), 0 background",
+    )
+    predict.add_argument("--box", type=numbers(4, "X1,Y1,X2,Y2"), metavar="X1,Y1,X2,Y2", help="a box in pixels")
+    predict.add_argument("--multimask", action="store_true", help="three candidates instead of one mask")
+    predict.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("mask.png"),
+        metavar="PNG",
+        help="the mask; further candidates get .2 and .3 before the suffix (default: %(default)s)",
+    )
+    predict.add_argument("--overlay", type=Path, metavar="PNG", help="the photo with mask and prompt drawn over it")
+    add_url(predict, "--url")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Saves the masks and says where."""
+    points = [point[:2] for point in options.points or []]
+    labels = [int(point[2]) for point in options.points or []]
+    image = EncodedImage.of(options.photo)
+    with Sam3Client(options.url) as client:
+        prediction = client.predict(
+            image.data, points=points, labels=labels, box=options.box, multimask=options.multimask
+        )
+    for rank, (png, score) in enumerate(zip(prediction.mask_pngs, prediction.scores, strict=True), start=1):
+        path = options.output if rank == 1 else options.output.with_suffix(f".{rank}{options.output.suffix}")
+        print(f"{save_mask(png, path)}  score {score:.3f}")
+    if options.overlay:
+        picture = overlay(open_image(image.data), prediction.masks[0], points, labels, options.box)
+        picture.save(options.overlay)
+        print(options.overlay.absolute())
+
+
+class _PointAction(argparse.Action):
+    """Collects points as [x, y, label]; a --label belongs to the --point before it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        points: list[list[float]] = getattr(namespace, self.dest) or []
+        if option_string == "--point":
+            points = [*points, [*values, 1]]
+        elif not points:
+            parser.error("--label belongs behind the --point that it is for")
+        else:
+            points = [*points[:-1], [*points[-1][:2], values]]
+        setattr(namespace, self.dest, points)

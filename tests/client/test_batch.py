@@ -1,0 +1,289 @@
+"""What `sam3 batch` makes of a file of prompts, and of what an earlier run has left."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sam3_triton import Sam3Error
+from sam3_triton.batch.jobs import Job, parse
+from sam3_triton.batch.report import REPORT, Report, alone, stamp
+from sam3_triton.cli import main
+
+PNG = b"a mask"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "b.jpg").write_bytes(b"a photo")
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    return folder
+
+
+def line(**content: Any) -> bytes:
+    return json.dumps({"image": "b.jpg", "points": [[1, 2]], **content}).encode()
+
+
+def job(photos: Path, number: int = 1, **content: Any) -> Job:
+    jobs, faults = parse(b"\n" * (number - 1) + line(**content), photos)
+    assert not faults
+    return jobs[0]
+
+
+def done(report: Report, one: Job) -> None:
+    report.succeeded(one, [PNG] * len(one.outputs), np.full(len(one.outputs), 0.5), stamp(one.photo))
+
+
+def entries(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in (out / REPORT).read_text().splitlines()]
+
+
+def test_masks_keep_sub_folders_and_differ_by_name_or_line(photos: Path) -> None:
+    content = b"\n".join(
+        [
+            line(image="a/b.jpg", name="cup"),
+            b"",
+            line(image="./a/b.jpg"),
+            line(image="a/b.jpg", multimask=True, name="Löffel 2"),
+        ]
+    )
+    jobs, faults = parse(b"\xef\xbb\xbf" + content + b"\r\n", photos)
+    assert not faults
+    assert [(one.line, one.image, one.outputs) for one in jobs] == [
+        (1, "a/b.jpg", ("a/b.cup.png",)),
+        (3, "a/b.jpg", ("a/b.3.png",)),
+        (4, "a/b.jpg", ("a/b.Löffel 2.png", "a/b.Löffel 2.2.png", "a/b.Löffel 2.3.png")),
+    ]
+    assert jobs[0].photo == photos / "a" / "b.jpg"
+
+
+def test_multimask_is_for_lines_that_say_nothing_of_it(photos: Path) -> None:
+    jobs, _ = parse(line() + b"\n" + line(multimask=False), photos, multimask=True)
+    assert [one.prompt.multimask for one in jobs] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (b"{", "not JSON: "),
+        (b"\xff", "not UTF-8"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"[1]", "not a JSON object"),
+        (b'{"image": "b.jpg", "box": [1, 2, 3, 4], "box": [1, 2, 3, 4]}', "'box' is given twice"),
+        (line(point=[1, 2]), "unknown key 'point'"),
+        (line(image=None), "image is missing"),
+        (line(image=""), "image must be the path of a file"),
+        (line(image=7), "image must be the path of a file"),
+        (line(image="a\nb"), "image must be the path of a file"),
+        (line(image="../b.jpg"), "must lie inside"),
+        (line(image="a/../../b.jpg"), "must lie inside"),
+        (line(image="a/../b.jpg"), "must lie inside"),
+        (line(image="/b.jpg"), "must lie inside"),
+        (line(image="link/b.jpg"), "must lie inside"),
+        (line(image="\ud800"), "is no file name"),
+        (line(points=[1, 2]), "points must have the shape"),
+        (line(points=[["1", "2"]]), "points must be a list of numbers"),
+        (line(points=[[True, 2]]), "points must be a list of numbers"),
+        (line(points=None), "no prompt"),
+        (line(points=[[float("nan"), 2]]), "points must be finite"),
+        (line(labels=[1, 0]), "1 points, but 2 labels"),
+        (line(labels=[2]), "a label is 1"),
+        (line(box=[5, 5, 1, 1]), "box must be x1"),
+        (line(multimask="yes"), "multimask must be true or false"),
+        (line(name="../b"), "name becomes part of a file name"),
+        (line(name=""), "name becomes part of a file name"),
+        (line(name="a."), "name becomes part of a file name"),
+        (line(name=7), "name becomes part of a file name"),
+        (line(image="x" * 250), "too long a file name"),
+    ],
+)
+def test_a_line_that_makes_no_sense_is_told_with_its_number(photos: Path, text: bytes, fault: str) -> None:
+    (photos / "link").symlink_to(photos.parent)
+    jobs, faults = parse(line() + b"\n" + text, photos)
+    assert [one.line for one in jobs] == [1]
+    assert [number for number, _ in faults] == [2]
+    assert fault in faults[0][1]
+    assert "\n" not in faults[0][1]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"name": "cup"}, {"name": "cup"}),
+        ({"name": "2"}, {}),
+        ({"multimask": True, "name": "cup"}, {"name": "cup.3"}),
+        ({"image": "b.jpg", "name": "cup"}, {"image": "b.png", "name": "cup"}),
+    ],
+)
+def test_two_lines_must_not_have_one_mask(photos: Path, first: dict[str, Any], second: dict[str, Any]) -> None:
+    jobs, faults = parse(line(**first) + b"\n" + line(**second), photos)
+    assert len(jobs) == 1
+    assert faults[0][0] == 2
+    assert "which line 1 has already" in faults[0][1]
+
+
+def test_all_bad_lines_are_told_before_anything_is_sent(
+    photos: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_bytes(b"\n".join([b"{", line(), line(name="/")]))
+    assert main(["batch", str(photos), "--prompts", str(prompts), "-o", str(out)]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith(f"{prompts}:1: not JSON")
+    assert told[1].startswith(f"{prompts}:3: name becomes")
+    assert told[2] == f"sam3: 2 bad lines in {prompts}; nothing was sent"
+    assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("prompts", "out", "fault"),
+    [
+        ("prompts.jsonl", "photos", "the masks need a folder of their own"),
+        ("prompts.jsonl", "photos/../photos", "the masks need a folder of their own"),
+        ("over.jsonl", "photos/masks", "over.jsonl:1: its mask would overwrite a photo"),
+        ("masks/report.jsonl", "masks", "the report would overwrite it"),
+        ("empty.jsonl", "masks", "no prompts in it"),
+        ("absent.jsonl", "masks", "No such file"),
+        ("prompts.jsonl", "prompts.jsonl", "File exists"),
+    ],
+)
+def test_what_would_do_harm_or_nothing_does_not_start(
+    photos: Path, tmp_path: Path, prompts: str, out: str, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "masks").mkdir()
+    for name in ("prompts.jsonl", "masks/report.jsonl"):
+        (tmp_path / name).write_bytes(line())
+    (tmp_path / "empty.jsonl").write_text("\n\n")
+    (tmp_path / "over.jsonl").write_bytes(line(name="cup") + b"\n" + line(image="masks/b.cup.png"))
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["batch", str(photos), "--prompts", str(tmp_path / prompts), "-o", str(tmp_path / out)]) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+    assert fault in capsys.readouterr().err
+
+
+def test_what_is_done_is_not_done_again(photos: Path, out: Path) -> None:
+    one = job(photos, multimask=True)
+    assert not Report(out).is_done(one)
+    done(Report(out), one)
+    report = Report(out)
+    assert report.is_done(one)
+    assert report.is_done(job(photos, points=[[1.0, 2]], labels=[1], multimask=True)), "the same prompt in other words"
+    (photos / "b.jpg").unlink()
+    assert report.is_done(one)
+
+
+@pytest.mark.parametrize(
+    "other", [{"points": [[1, 3]]}, {"labels": [0]}, {"box": [1, 1, 2, 2]}, {"multimask": True}, {"name": "cup"}]
+)
+def test_a_changed_prompt_is_done_anew(photos: Path, out: Path, other: dict[str, Any]) -> None:
+    done(Report(out), job(photos))
+    changed = job(photos, **other)
+    assert not Report(out).is_done(changed)
+    assert (changed.digest == job(photos).digest) == ("name" in other)
+
+
+@pytest.mark.parametrize("loss", ["gone", "empty"])
+def test_a_mask_that_is_not_there_is_made_again(photos: Path, out: Path, loss: str) -> None:
+    one = job(photos, multimask=True)
+    done(Report(out), one)
+    mask = out / one.outputs[1]
+    mask.unlink() if loss == "gone" else mask.write_bytes(b"")
+    assert not Report(out).is_done(one)
+
+
+def test_another_photo_in_its_place_is_done_anew(photos: Path, out: Path) -> None:
+    one = job(photos)
+    done(Report(out), one)
+    os.utime(one.photo, (1, 1))
+    assert not Report(out).is_done(one)
+
+
+def test_a_failure_is_tried_again_and_takes_the_old_masks_away(photos: Path, out: Path) -> None:
+    done(Report(out), job(photos, multimask=True))
+    changed = job(photos, points=[[1, 3]])
+    Report(out).failed(changed, "no luck")
+    assert not Report(out).is_done(changed)
+    assert [path.name for path in out.iterdir()] == [REPORT]
+
+
+def test_fewer_masks_than_before_leave_no_old_ones(photos: Path, out: Path) -> None:
+    done(Report(out), job(photos, multimask=True))
+    done(Report(out), job(photos))
+    assert sorted(path.name for path in out.iterdir()) == ["b.1.png", REPORT]
+
+
+def test_a_report_names_no_files_to_remove_outside_its_folder(photos: Path, out: Path) -> None:
+    precious = out.parent / "precious.png"
+    precious.write_bytes(PNG)
+    one = job(photos)
+    masks = ["../precious.png", str(precious), 7, REPORT]
+    (out / REPORT).write_text(json.dumps({"output": one.outputs[0], "masks": masks}) + "\n")
+    Report(out).failed(one, "no luck")
+    assert precious.exists()
+    assert (out / REPORT).exists()
+
+
+def test_a_report_whose_end_is_missing_goes_on(photos: Path, out: Path) -> None:
+    done(Report(out), job(photos))
+    with (out / REPORT).open("a") as file:
+        file.write('{"output": "b.2.png", "mas')
+    report = Report(out)
+    assert report.is_done(job(photos))
+    done(report, job(photos, 3))
+    assert Report(out).is_done(job(photos, 3))
+
+
+def test_the_report_has_one_line_for_each_prompt_in_order(photos: Path, out: Path) -> None:
+    report = Report(out)
+    jobs = [job(photos, number) for number in (1, 2, 3)]
+    report.failed(jobs[2], "no luck")
+    report.failed(jobs[0], "no luck")
+    done(report, jobs[0])
+    gone_failed, gone = job(photos, 8, name="gone_failed"), job(photos, 9, name="gone")
+    report.failed(gone_failed, "no luck")
+    done(report, gone)
+    report.tidy(jobs)
+    assert [(entry["line"], "masks" in entry) for entry in entries(out)] == [(1, True), (3, False), (9, True)]
+    assert entries(out)[1]["error"] == "no luck"
+    assert Report(out).is_done(gone)
+
+
+def test_a_named_prompt_that_has_moved_is_done_and_told_with_its_new_line(photos: Path, out: Path) -> None:
+    done(Report(out), job(photos, 1, name="cup"))
+    moved = job(photos, 5, name="cup")
+    report = Report(out)
+    assert report.is_done(moved)
+    report.tidy([moved])
+    assert entries(out)[0]["line"] == 5
+
+
+def test_a_mask_that_cannot_be_written_whole_is_not_there(
+    photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        done(Report(out), job(photos))
+    assert not list(out.iterdir())
+
+
+def test_two_runs_do_not_share_a_folder(out: Path) -> None:
+    with alone(out), pytest.raises(Sam3Error, match="another sam3 batch is writing to"), alone(out):
+        pass
+    with alone(out):
+        pass
