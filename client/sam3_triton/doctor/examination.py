@@ -1,0 +1,95 @@
+"""All checks, in the order in which one thing rests on another."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from sam3_triton.doctor import host, server
+from sam3_triton.doctor.findings import Finding, Mark, fault, is_coloured, ok, skipped, warning
+from sam3_triton.doctor.inspector import Inspector
+from sam3_triton.doctor.repository import check_repository
+from sam3_triton.wire import Address
+
+_DISTRIBUTION = "sam3-triton"
+_DEPENDENCIES = ("numpy", "pillow", "tritonclient", "tqdm")
+_PROTOCOLS = ("tritonclient.grpc", "tritonclient.http")
+
+
+def examine(url: str, repository: Path | None = None) -> int:
+    """Prints a line for each check, and returns the exit code: 1 where one has found a fault, else 0.
+
+    Args:
+        url: of Triton (see `Sam3Client`).
+        repository: a model repository whose artifacts to check; None: not.
+
+    Raises:
+        InvalidInputError: no address of a Triton.
+    """
+    address = Address.of(url)
+    coloured = is_coloured()
+    marks: Counter[Mark] = Counter()
+    for finding in _findings(url, address, repository):
+        marks[finding.mark] += 1
+        print(finding.line(coloured), flush=True)
+    print(_summary(marks))
+    return 1 if marks[Mark.FAULT] else 0
+
+
+def _summary(marks: Counter[Mark]) -> str:
+    faults, warnings, unknown = marks[Mark.FAULT], marks[Mark.WARNING], marks[Mark.SKIPPED]
+    parts = [f"{faults or 'no'} {'fault' if faults == 1 else 'faults'}"]
+    if warnings:
+        parts.append(f"{warnings} {'warning' if warnings == 1 else 'warnings'}")
+    if unknown:
+        parts.append(f"{unknown} not checked")
+    return ", ".join(parts)
+
+
+def _findings(url: str, address: Address, repository: Path | None) -> Iterator[Finding]:
+    client = list(_check_client())
+    yield from client
+    if any(finding.mark is Mark.FAULT for finding in client):
+        yield skipped("server", "this client cannot talk to any")
+        return
+    here, servers = host.is_here(address), host.running_servers()
+    configs = None
+    with Inspector(address, server.TIMEOUT_S) as inspector:
+        answers, findings = server.check_server(inspector, address)
+        yield from findings
+        if answers:
+            yield from server.check_models(inspector)
+            configs = server.Configs.of(inspector)
+    if configs is None:
+        for subject in ("models", "profile", "instances", "click", "cache", "shared memory"):
+            yield skipped(subject, "no server answers")
+    else:
+        yield server.check_profile(configs)
+        yield server.check_instances(configs)
+        yield server.check_click(url)
+        yield server.check_cache(configs)
+        yield host.check_shared_memory(configs, here, host.listening(servers, address))
+    yield host.check_segments(servers)
+    yield host.check_gpu(configs, here)
+    if repository is None:
+        yield skipped("repository", "give it with --repository DIR")
+    else:
+        yield from check_repository(repository)
+
+
+def _check_client() -> Iterator[Finding]:
+    versions = {}
+    for name in (_DISTRIBUTION, *_DEPENDENCIES):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            yield warning("client", f"{name} is not installed as a package", "pip install sam3-triton")
+    for module in _PROTOCOLS:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            yield fault("client", f"{module} cannot be imported ({error})", "pip install 'tritonclient[grpc,http]'")
+    yield ok("client", ", ".join(f"{name} {found}" for name, found in versions.items()))

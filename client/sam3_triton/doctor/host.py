@@ -1,0 +1,156 @@
+"""Checks of the machine: shared memory and GPUs, where the server is on it too."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sam3_triton.doctor.findings import Finding, megabytes, ok, skipped, warning
+from sam3_triton.doctor.server import CACHE, ENCODER, SAM3_BYTES_PER_IMAGE, Configs
+from sam3_triton.wire import Address
+
+# What the formula of docs/cache.md is made of.
+_BASE, _SPARE_IMAGES, _STAND_IN_IMAGES = 64 << 20, 2, 8 + 2 * 16
+_PREFIX_FLAG = "shm-region-prefix-name="
+_TRITONS_PREFIX = "triton_python_backend_shm_region_"
+_SEGMENT = re.compile(rf"(sam3_[0-9a-f]{{8}}_|{_TRITONS_PREFIX}).+")
+_GPU_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True)
+class Server:
+    """A `tritonserver` that runs here, in a container of this host perhaps."""
+
+    pid: int
+    arguments: tuple[str, ...]
+
+    @property
+    def segment_prefix(self) -> str:
+        """How the names of its shared memory begin."""
+        flags = [argument.split(_PREFIX_FLAG)[1] for argument in self.arguments if _PREFIX_FLAG in argument]
+        return flags[0] if flags else _TRITONS_PREFIX
+
+    @property
+    def shared_memory(self) -> Path:
+        """Its own /dev/shm, which is another one than ours where it runs in a container."""
+        return Path(f"/proc/{self.pid}/root/dev/shm")
+
+
+def is_here(address: Address) -> bool:
+    """Whether an address is one of this machine's."""
+    host = urlsplit(f"//{address.netloc}").hostname or ""
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    for family, kind, protocol, _, where in found:
+        with socket.socket(family, kind, protocol) as probe:
+            try:
+                probe.bind((where[0], 0))
+            except OSError:
+                continue
+            return True
+    return False
+
+
+def running_servers() -> list[Server]:
+    """All of this machine, as far as its process table shows them."""
+    servers = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "comm").read_text().strip() != "tritonserver":
+                continue
+            arguments = (folder / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+        except OSError:  # it has ended meanwhile
+            continue
+        if arguments != [""]:  # of a zombie
+            servers.append(Server(int(folder.name), tuple(arguments)))
+    return servers
+
+
+def listening(servers: list[Server], address: Address) -> Server | None:
+    """The one at an address; None where that cannot be told."""
+    port = str(urlsplit(f"//{address.netloc}").port)
+    named = [one for one in servers if any(port in argument.split("=") for argument in one.arguments)]
+    if len(named) == 1:
+        return named[0]
+    return servers[0] if len(servers) == 1 and not named else None
+
+
+def check_shared_memory(configs: Configs, here: bool, server: Server | None) -> Finding:
+    """Whether what Triton's Python models need fits, by the formula of docs/cache.md."""
+    if not here:
+        return skipped("shared memory", "the server is on another machine; run this there")
+    if server is None:
+        return skipped("shared memory", "no process shows which tritonserver it is that answers")
+    if reason := configs.lacking(CACHE, ENCODER):
+        return skipped("shared memory", reason)
+    encodes = configs.parameter(CACHE, "max_concurrent_encodes")
+    if encodes is None or not encodes.isdecimal():
+        return skipped("shared memory", f"the parameter max_concurrent_encodes of {CACHE} is {encodes!r}")
+    images = int(encodes) + _SPARE_IMAGES + (_STAND_IN_IMAGES if configs.is_stand_in(ENCODER) else 0)
+    needed = _BASE + images * (configs.bytes_per_image() or SAM3_BYTES_PER_IMAGE)
+    try:
+        total, _, free = shutil.disk_usage(server.shared_memory)
+        used = sum(segment.stat().st_blocks * 512 for segment in server.shared_memory.glob(f"{server.segment_prefix}*"))
+    except OSError as error:
+        return skipped("shared memory", f"/dev/shm of the server (pid {server.pid}) cannot be seen: {error.strerror}")
+    text = f"/dev/shm of the server: {megabytes(total)}, {megabytes(free)} free, {megabytes(used)} its own"
+    if free + used < needed:
+        advice = "make it larger (docker run --shm-size=1g), or free it"
+        return warning("shared memory", f"{text}; under load it needs {megabytes(needed)}", advice)
+    return ok("shared memory", f"{text}; enough for the {megabytes(needed)} that it needs under load")
+
+
+def check_segments(servers: list[Server], folder: Path = Path("/dev/shm")) -> Finding:
+    """Whether servers that were killed have left shared memory behind."""
+    if not folder.is_dir():
+        return skipped("segments", f"there is no {folder}")
+    live = tuple(server.segment_prefix for server in servers)
+    left = [
+        segment
+        for segment in folder.iterdir()
+        if _SEGMENT.fullmatch(segment.name) and not (live and segment.name.startswith(live))
+    ]
+    if not left:
+        return ok("segments", f"no left-over shared memory in {folder}")
+    size = sum(segment.stat().st_blocks * 512 for segment in left)
+    prefixes = sorted({match[1] for segment in left if (match := _SEGMENT.fullmatch(segment.name))})
+    return warning(
+        "segments",
+        f"{len(left)} pieces of shared memory, {megabytes(size)}, are of no server that shows in the process table",
+        f"if no container uses them: rm {' '.join(f'{folder}/{prefix}*' for prefix in prefixes)}",
+    )
+
+
+def check_gpu(configs: Configs | None, here: bool) -> Finding:
+    """Whether a GPU lies idle."""
+    if configs is not None and not here:
+        return skipped("GPU", "the server is on another machine; run this there")
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return skipped("GPU", "no nvidia-smi here, so either there is none or its driver is missing")
+    arguments = [command, "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(arguments, capture_output=True, text=True, timeout=_GPU_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return skipped("GPU", f"nvidia-smi fails ({error})")
+    names = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+    if answer.returncode or not names:
+        reason = (answer.stdout + answer.stderr).strip() or "it names none"
+        return skipped("GPU", f"nvidia-smi fails ({reason})")
+    text = ", ".join(names)
+    if configs is None:
+        return skipped("GPU", f"{text}; whether it is used, no server tells")
+    if reason := configs.lacking(ENCODER):
+        return skipped("GPU", f"{text}; {reason}")
+    if "GPU" in configs.kinds(ENCODER):
+        return ok("GPU", f"{text}; the encoder runs on it")
+    return warning(
+        "GPU", f"{text} lies idle: the encoder runs on the CPU", "serve a profile whose instances are KIND_GPU"
+    )

@@ -1,0 +1,66 @@
+"""Checks of the artifacts in a model repository."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sam3_triton.doctor.findings import Finding, fault, megabytes, ok
+from sam3_triton.doctor.server import DECODER, ENCODER
+
+CURRENT = Path("sam3") / "exports" / "current"
+REPORT = "export.json"
+_FORMATS = {".onnx": "onnx", ".pt": "torchscript"}
+_EXPORT_AGAIN = "install them with sam3-export --checkpoint PATH --repository DIR"
+
+
+def check_repository(repository: Path) -> Iterator[Finding]:
+    """Whether the set of artifacts is whole, and what it was made of."""
+    if not (repository / "sam3" / "config.pbtxt").is_file():
+        yield fault("repository", f"{repository} is no model repository (it has no sam3/config.pbtxt)", "--repository")
+        return
+    path = repository / CURRENT / REPORT
+    try:
+        report = json.loads(path.read_bytes())
+        artifacts = {str(name): int(entry["bytes"]) for name, entry in report["artifacts"].items()}
+        yield ok("repository", _told(report, artifacts))
+    except OSError as error:
+        yield fault("repository", f"no artifacts are installed: {path}: {error.strerror}", _EXPORT_AGAIN)
+        return
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        yield fault("repository", f"{path} is damaged ({type(error).__name__}: {error})", _EXPORT_AGAIN)
+        return
+    for model in (ENCODER, DECODER):
+        yield _check_model(repository, model, artifacts)
+
+
+def _told(report: dict[str, Any], artifacts: dict[str, int]) -> str:
+    checkpoint, versions = report["checkpoint"], report["versions"]
+    formats = sorted({_FORMATS.get(Path(name).suffix, Path(name).suffix) for name in artifacts})
+    return (
+        f"{checkpoint['source']} (sha256 {checkpoint['sha256'][:12]}...) as {' and '.join(formats)}, exported at "
+        f"{report['exported_at']} with " + ", ".join(f"{name} {version}" for name, version in versions.items())
+    )
+
+
+def _check_model(repository: Path, model: str, artifacts: dict[str, int]) -> Finding:
+    link, target = repository / model / "1", repository / CURRENT / model
+    if not link.is_dir():
+        state = "is a link that leads nowhere" if link.is_symlink() else "is missing"
+        return fault("artifacts", f"{link} {state}", _EXPORT_AGAIN)
+    if link.resolve() != target.resolve():
+        return fault("artifacts", f"{link} is {link.resolve()}, not the exported {target.resolve()}", _EXPORT_AGAIN)
+    files = {name: size for name, size in artifacts.items() if Path(name).parent.name == model}
+    if not files:
+        return fault("artifacts", f"{REPORT} names no artifact of {model}", _EXPORT_AGAIN)
+    for name, size in files.items():
+        path = repository / CURRENT / name
+        if not path.is_file():
+            return fault("artifacts", f"{path} is missing", _EXPORT_AGAIN)
+        found = path.stat().st_size
+        if found != size:
+            return fault("artifacts", f"{path} has {found} bytes, not the {size} of its export", _EXPORT_AGAIN)
+    listed = ", ".join(f"{Path(name).name} {megabytes(size)}" for name, size in files.items())
+    return ok("artifacts", f"{model}: {listed}")

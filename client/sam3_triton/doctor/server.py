@@ -1,0 +1,188 @@
+"""Checks of the server and of the models that it has loaded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from sam3_triton.client import Sam3Client
+from sam3_triton.doctor.findings import Finding, fault, megabytes, ok, skipped, warning
+from sam3_triton.doctor.inspector import Inspector
+from sam3_triton.errors import DeadlineExceededError, Sam3Error, ServerUnavailableError
+from sam3_triton.wire import Address
+
+ENCODER, DECODER, CACHE = "sam3_image_encoder", "sam3_mask_decoder", "sam3_embedding_cache"
+MODELS = ("sam3", "sam3_encode", CACHE, "sam3_preprocess", ENCODER, "sam3_prompt", DECODER, "sam3_mask_postprocess")
+KNOWN_GOOD = "2.51"
+# SAM 3's own size, in fp32 (docs/cache.md).
+SAM3_BYTES_PER_IMAGE = 21_233_664
+TIMEOUT_S = 5.0
+_OTHER_PROTOCOL_TIMEOUT_S = 2.0
+_LOADING = {"loading": "wait until it is loaded"}
+_BYTES = {"TYPE_FP32": 4, "TYPE_FP16": 2, "TYPE_BF16": 2}
+
+
+@dataclass(frozen=True)
+class Configs:
+    """The configs, as loaded, of the models that the checks look at; None where it could not be read, and why."""
+
+    by_model: dict[str, dict[str, Any]]
+    missing: dict[str, str]
+
+    @classmethod
+    def of(cls, inspector: Inspector) -> Configs:
+        """Asks for all of them."""
+        configs, missing = {}, {}
+        for model in (ENCODER, DECODER, CACHE):
+            try:
+                configs[model] = inspector.config(model)
+            except Sam3Error as error:
+                missing[model] = f"the config of {model} cannot be read ({error})"
+        return cls(configs, missing)
+
+    def lacking(self, *models: str) -> str:
+        """Why not all of these are there; empty where they are."""
+        return next((self.missing[model] for model in models if model in self.missing), "")
+
+    def parameter(self, model: str, name: str) -> str | None:
+        """A parameter of a model's config."""
+        value: str | None = self.by_model[model].get("parameters", {}).get(name, {}).get("string_value")
+        return value
+
+    def kinds(self, model: str) -> set[str]:
+        """Where a model's instances run: CPU, GPU, ..."""
+        groups = self.by_model[model].get("instance_group", [])
+        return {str(group.get("kind", "KIND_AUTO")).removeprefix("KIND_") for group in groups}
+
+    def is_stand_in(self, model: str) -> bool:
+        """Whether this project's stand-in runs it, in the place of a native backend."""
+        return self.by_model[model].get("runtime") == "model.py"
+
+    def bytes_per_image(self) -> int | None:
+        """What one image takes in the cache; None where the encoder's config leaves the axes open."""
+        outputs = self.by_model[ENCODER].get("output", [])
+        sizes = [
+            _BYTES.get(str(output.get("data_type")), 0) * prod(max(0, int(axis)) for axis in output.get("dims", [0]))
+            for output in outputs
+        ]
+        return sum(sizes) if sizes and all(sizes) else None
+
+
+def check_server(inspector: Inspector, address: Address) -> tuple[bool, list[Finding]]:
+    """Whether a server answers, and what it says of itself."""
+    try:
+        metadata, live, ready = inspector.metadata(), inspector.is_live(), inspector.is_ready()
+    except Sam3Error as error:
+        advice = _other_protocol(address) or "start one (sam3-serve), or say where it is (--url)"
+        return False, [fault("server", str(error), advice)]
+    version = str(metadata.get("version", "unknown"))
+    state = f"{'live' if live else 'not live'}, {'ready' if ready else 'not ready'}"
+    text = f"Triton {version} at {address.netloc}, {state}"
+    if not (live and ready):
+        return True, [fault("server", text, "wait until its models are loaded, or see its log")]
+    if version != KNOWN_GOOD and not version.startswith(f"{KNOWN_GOOD}."):
+        return True, [warning("server", text, f"this project is tested with {KNOWN_GOOD}")]
+    return True, [ok("server", text)]
+
+
+def _other_protocol(address: Address) -> str | None:
+    other = replace(address, grpc=not address.grpc)
+    scheme = ("grpc" if other.grpc else "http") + ("s" if other.tls else "")
+    try:
+        with Inspector(other, _OTHER_PROTOCOL_TIMEOUT_S) as inspector:
+            inspector.metadata()
+    except Sam3Error:
+        return None
+    return f"that port speaks {'gRPC' if other.grpc else 'HTTP'}: --url {scheme}://{other.netloc}"
+
+
+def check_models(inspector: Inspector) -> Iterator[Finding]:
+    """Whether every model of the line is ready, and why not."""
+    try:
+        index = inspector.models()
+    except Sam3Error as error:
+        yield skipped("models", f"the server does not tell its repository's index ({error})")
+        return
+    states = {model: [entry for entry in index if entry.get("name") == model] for model in MODELS}
+    ready = [model for model, found in states.items() if any(entry.get("state") == "READY" for entry in found)]
+    if len(ready) == len(MODELS):
+        yield ok("models", f"all {len(MODELS)} are ready")
+    for model in MODELS:
+        if model in ready:
+            continue
+        if not states[model]:
+            yield fault("models", f"{model} is missing in the server's repository", "copy it there, and restart")
+            continue
+        entry = states[model][0]
+        state = entry.get("state", "").lower() or "in the repository and was never loaded"
+        reason = f": {entry['reason']}" if entry.get("reason") else ""
+        yield fault("models", f"{model} is {state}{reason}", _LOADING.get(state, "load it, or restart the server"))
+
+
+def check_profile(configs: Configs) -> Finding:
+    """Whether encoder and decoder were loaded for the same way of deploying, and which."""
+    if reason := configs.lacking(ENCODER, DECODER):
+        return skipped("profile", reason)
+    encoder, decoder = (configs.parameter(model, "profile") for model in (ENCODER, DECODER))
+    if encoder != decoder:
+        text = f"the encoder was loaded with the profile {encoder!r}, the decoder with {decoder!r}"
+        advice = (
+            "lay ensemble_configs/<profile>/<model>.pbtxt beside each model as configs/<profile>.pbtxt, as sam3-serve "
+            "--profile does: Triton takes config.pbtxt without a word where one is missing"
+        )
+        return fault("profile", text, advice)
+    if encoder is None:
+        return warning("profile", "the configs name none", "write the parameter `profile` into them")
+    return ok("profile", f"{encoder}, encoder and decoder alike")
+
+
+def check_instances(configs: Configs) -> Finding:
+    """What runs encoder and decoder, and where."""
+    if reason := configs.lacking(ENCODER, DECODER):
+        return skipped("instances", reason)
+    parts = []
+    for name, model in (("encoder", ENCODER), ("decoder", DECODER)):
+        config = configs.by_model[model]
+        count = sum(int(group.get("count", 1)) for group in config.get("instance_group", []))
+        stand_in = " (this project's stand-in)" if configs.is_stand_in(model) else ""
+        parts.append(f"{name} {count} x {'/'.join(sorted(configs.kinds(model)))}, {config.get('backend')}{stand_in}")
+    return ok("instances", "; ".join(parts))
+
+
+def check_click(url: str) -> Finding:
+    """A real click, which goes through every model."""
+    started = time.monotonic()
+    try:
+        with Sam3Client(url) as client:
+            client.probe()
+    except DeadlineExceededError as error:
+        advice = "run this again (a server's first click encodes a picture: up to a minute without a GPU); see its log"
+        return fault("click", str(error), advice)
+    except ServerUnavailableError as error:
+        dead = "process has died" in str(error)
+        advice = "restart the server (sam3-serve does so by itself)" if dead else "see what is not ready above"
+        return fault("click", str(error), advice)
+    except Sam3Error as error:
+        return fault("click", str(error), "see the server's log")
+    return ok("click", f"a mask came back in {1000 * (time.monotonic() - started):.0f} ms")
+
+
+def check_cache(configs: Configs) -> Finding:
+    """How many images the cache has room for."""
+    if reason := configs.lacking(CACHE):
+        return skipped("cache", reason)
+    text = configs.parameter(CACHE, "cache_bytes")
+    if text is None or not text.isdecimal():
+        return skipped("cache", f"the config of {CACHE} has no number as its parameter cache_bytes, but {text!r}")
+    budget, known = int(text), None if ENCODER in configs.missing else configs.bytes_per_image()
+    image = known or SAM3_BYTES_PER_IMAGE
+    size = f"{megabytes(image)}{'' if known else ', as those of SAM 3 in fp32 are'}"
+    if budget == 0:
+        return warning("cache", "keeps nothing: every click pays for the encoder", "raise cache_bytes (docs/cache.md)")
+    if budget < image:
+        text = f"its {megabytes(budget)} have no room for one image ({size})"
+        return warning("cache", text, "raise cache_bytes (docs/cache.md)")
+    return ok("cache", f"{megabytes(budget)}, room for {budget // image} images ({size} each)")

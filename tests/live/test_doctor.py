@@ -1,0 +1,304 @@
+"""`sam3 doctor` over a real server with real faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from repository import copy_repository, free_ports, link_artifacts
+from sam3_server import Ports, TritonServer, installation
+from sam3_server.launcher import model_processes
+from sam3_triton.cli import main
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+Doctor = Callable[..., tuple[int, list[tuple[str, str, str]]]]
+REST_ON_A_SERVER = ("models", "profile", "instances", "click", "cache", "shared memory")
+
+
+@pytest.fixture
+def doctor(capsys: pytest.CaptureFixture[str]) -> Doctor:
+    """Runs the command: its exit code, and mark, subject and text of each line."""
+
+    def run(url: str, *arguments: str) -> tuple[int, list[tuple[str, str, str]]]:
+        capsys.readouterr()
+        code = main(["doctor", "--url", url, *arguments])
+        *lines, summary = capsys.readouterr().out.splitlines()
+        told = [(line[:8].strip(), line[9:23].strip(), line[24:]) for line in lines]
+        faults = sum(mark == "fault" for mark, _, _ in told)
+        assert summary.startswith({0: "no faults", 1: "1 fault"}.get(faults, f"{faults} faults"))
+        assert code == (1 if faults else 0)
+        return code, told
+
+    return run
+
+
+def of(told: list[tuple[str, str, str]], subject: str) -> list[tuple[str, str]]:
+    """Mark and text of the lines on a subject."""
+    return [(mark, text) for mark, found, text in told if found == subject]
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_where_all_is_well(server, exported: Path, doctor: Doctor, scheme: str) -> None:
+    url = {"grpc": server.grpc_url, "http": f"http://{server.http_url}"}[scheme]
+    code, told = doctor(url, "--repository", str(exported))
+    assert code == 0
+    # What other servers have left on this machine, and its GPUs, are not this test's.
+    assert {mark for mark, subject, _ in told if subject not in ("segments", "GPU")} == {"ok"}
+    assert {subject for _, subject, _ in told} >= {*REST_ON_A_SERVER, "client", "server", "repository", "artifacts"}
+    ((_, text),) = of(told, "server")
+    assert text == f"Triton 2.51.0 at {url.removeprefix('http://')}, live, ready"
+    ((_, text),) = of(told, "cache")
+    image = 4 * (32 * 96 * 96 + 64 * 48 * 48 + 256 * 24 * 24)
+    assert f"room for {(1 << 30) // image} images ({image / 1e6:.1f} MB each)" in text
+    ((_, text),) = of(told, "shared memory")
+    assert f"enough for the {((64 << 20) + (8 + 2 + 40) * image) / 1e6:.1f} MB" in text
+    ((_, text),) = of(told, "profile")
+    assert text == "default, encoder and decoder alike"
+    assert re.fullmatch(r"a mask came back in \d+ ms", of(told, "click")[0][1])
+    assert "sam3_tiny.pt (sha256 " in of(told, "repository")[0][1]
+    assert "as onnx and torchscript" in of(told, "repository")[0][1]
+
+
+def test_nobody_at_the_port(doctor: Doctor) -> None:
+    code, told = doctor(f"127.0.0.1:{free_ports(1)[0]}")
+    assert code == 1
+    ((mark, text),) = of(told, "server")
+    assert mark == "fault"
+    assert text.startswith("no Triton at 127.0.0.1:")
+    assert text.endswith("-> start one (sam3-serve), or say where it is (--url)")
+    for subject in REST_ON_A_SERVER:
+        assert of(told, subject) == [("skipped", "not checked: no server answers")]
+
+
+def test_the_port_of_the_other_protocol(server, doctor: Doctor) -> None:
+    for url, other in (
+        (server.http_url, f"http://{server.http_url}"),
+        (f"http://{server.grpc_url}", f"grpc://{server.grpc_url}"),
+    ):
+        _, told = doctor(url)
+        ((mark, text),) = of(told, "server")
+        assert mark == "fault"
+        assert text.endswith(f"--url {other}")
+
+
+def test_a_model_whose_process_died(exported: Path, tmp_path: Path, doctor: Doctor) -> None:
+    with (tmp_path / "log").open("w") as log, TritonServer(exported, log, None, Ports(*free_ports(3))) as server:
+        next(one.process for one in model_processes(server.pid) if one.model == "sam3_prompt").kill()
+        code, told = doctor(server.grpc_url)
+    assert code == 1
+    assert of(told, "models") == [("ok", "all 8 are ready")], "Triton says so, hence the click"
+    ((mark, text),) = of(told, "click")
+    assert mark == "fault"
+    assert "a model's process has died" in text
+    assert "-> restart the server" in text
+
+
+@pytest.fixture(scope="module")
+def harmed(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server that lacks a model, has one unloaded and one of another profile, keeps nothing and wants much memory."""
+    repository = copy_repository(tmp_path_factory.mktemp("harmed"))
+    link_artifacts(exported, repository)
+    shutil.rmtree(repository / "sam3_encode")
+    (repository / "sam3_image_encoder" / "configs").mkdir()
+    usual = (repository / "sam3_image_encoder" / "config.pbtxt").read_text()
+    half = repository / "sam3_image_encoder" / "configs" / "half.pbtxt"
+    half.write_text(usual.replace('"default"', '"half"'))
+    cache = repository / "sam3_embedding_cache" / "config.pbtxt"
+    text = cache.read_text().replace('"1073741824"', '"0"')
+    cache.write_text(text.replace('string_value: "8"', 'string_value: "10000000"'))
+    ports = free_ports(3)
+    with installation.find() as found, (repository.parent / "log").open("w") as log:
+        command = [
+            str(found.binary),
+            f"--model-repository={repository}",
+            f"--backend-directory={found.backend_directory}",
+            "--model-control-mode=explicit",
+            "--model-config-name=half",
+            "--load-model=*",
+            "--backend-config=python,shm-region-prefix-name=sam3_0badcafe_",
+            *(f"--{name}-port={port}" for name, port in zip(("http", "grpc", "metrics"), ports, strict=True)),
+        ]
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **found.environment})
+        try:
+            control = InferenceServerClient(f"127.0.0.1:{ports[1]}")
+            wait_until_ready(control, process)
+            control.unload_model("sam3_prompt")
+            wait_until_unloaded(control, "sam3_prompt")
+            yield f"127.0.0.1:{ports[1]}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def wait_until_ready(client: InferenceServerClient, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            if client.is_server_ready():
+                return
+        except InferenceServerException:
+            assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def wait_until_unloaded(client: InferenceServerClient, model: str) -> None:
+    deadline = time.monotonic() + 60
+    while {one.state for one in client.get_model_repository_index().models if one.name == model} != {"UNAVAILABLE"}:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Another machine's, put where the command is looked for."""
+    command = tmp_path / "bin" / "nvidia-smi"
+    command.parent.mkdir()
+    command.write_text("#!/bin/sh\necho 'NVIDIA L4'\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+    return command
+
+
+def test_each_of_many_faults_is_told(harmed: str, doctor: Doctor, nvidia_smi: Path) -> None:
+    code, told = doctor(harmed)
+    assert code == 1
+    models = dict(text.split(" is ", 1) for mark, text in of(told, "models") if mark == "fault")
+    assert models["sam3_encode"].startswith("missing in the server's repository")
+    assert models["sam3_prompt"].startswith("unavailable: unloaded -> load it")
+    assert set(models) <= {"sam3_encode", "sam3_prompt", "sam3"}
+    ((mark, text),) = of(told, "profile")
+    assert mark == "fault"
+    assert text.startswith("the encoder was loaded with the profile 'half', the decoder with 'default'")
+    assert of(told, "click")[0][0] == "fault"
+    ((mark, text),) = of(told, "cache")
+    assert mark == "warning"
+    assert text.startswith("keeps nothing")
+    ((mark, text),) = of(told, "shared memory")
+    assert mark == "warning"
+    assert "under load it needs" in text
+    ((mark, text),) = of(told, "GPU")
+    assert (mark, text[:41]) == ("warning", "NVIDIA L4 lies idle: the encoder runs on ")
+    nvidia_smi.write_text("#!/bin/sh\necho 'No devices were found'; exit 6\n")
+    assert of(doctor(harmed)[1], "GPU") == [
+        ("skipped", "not checked: nvidia-smi fails (No devices were found)"),
+    ]
+
+
+def test_shared_memory_of_a_server_that_was_killed(server, doctor: Doctor) -> None:
+    segment = Path("/dev/shm/sam3_0123abcd_left-over")
+    segment.write_bytes(bytes(2_000_000))
+    try:
+        code, told = doctor(server.grpc_url)
+    finally:
+        segment.unlink()
+    assert code == 0
+    ((mark, text),) = of(told, "segments")
+    assert mark == "warning"
+    assert "/dev/shm/sam3_0123abcd_*" in text
+    assert all("sam3_0123abcd" not in text for _, text in of(doctor(server.grpc_url)[1], "segments"))
+
+
+@pytest.fixture
+def artifacts(exported: Path, tmp_path: Path) -> Path:
+    """A repository of its own, whose files are to be replaced and not written into."""
+    repository = tmp_path / "repository"
+    shutil.copytree(exported, repository, symlinks=True, copy_function=os.link)
+    return repository
+
+
+def without_artifacts(repository: Path) -> None:
+    shutil.rmtree(repository / "sam3" / "exports")
+
+
+def with_a_damaged_report(repository: Path) -> None:
+    replace(repository / "sam3" / "exports" / "current" / "export.json", b"{")
+
+
+def with_a_report_of_nothing(repository: Path) -> None:
+    path = repository / "sam3" / "exports" / "current" / "export.json"
+    replace(path, json.dumps({**json.loads(path.read_bytes()), "artifacts": {}}).encode())
+
+
+def with_a_cut_file(repository: Path) -> None:
+    replace(repository / "sam3" / "exports" / "current" / "sam3_mask_decoder" / "model.onnx", b"")
+
+
+def without_a_file(repository: Path) -> None:
+    (repository / "sam3" / "exports" / "current" / "sam3_image_encoder" / "model.pt").unlink()
+
+
+def with_a_link_to_nothing(repository: Path) -> None:
+    link = repository / "sam3_image_encoder" / "1"
+    link.unlink()
+    link.symlink_to("../sam3/exports/gone/sam3_image_encoder")
+
+
+def with_a_link_elsewhere(repository: Path) -> None:
+    link = repository / "sam3_image_encoder" / "1"
+    link.unlink()
+    link.symlink_to("../sam3_prompt/1")
+
+
+def without_a_link(repository: Path) -> None:
+    (repository / "sam3_mask_decoder" / "1").unlink()
+
+
+def without_its_configs(repository: Path) -> None:
+    (repository / "sam3" / "config.pbtxt").unlink()
+
+
+def replace(path: Path, content: bytes) -> None:
+    path.unlink()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (without_artifacts, "no artifacts are installed: .*export.json: No such file"),
+        (with_a_damaged_report, "export.json is damaged"),
+        (with_a_report_of_nothing, "export.json names no artifact of sam3_image_encoder"),
+        (with_a_cut_file, r"sam3_mask_decoder/model.onnx has 0 bytes, not the \d+ of its export"),
+        (without_a_file, "sam3_image_encoder/model.pt is missing"),
+        (with_a_link_to_nothing, "sam3_image_encoder/1 is a link that leads nowhere"),
+        (with_a_link_elsewhere, "sam3_image_encoder/1 is .*sam3_prompt/1, not the exported"),
+        (without_a_link, "sam3_mask_decoder/1 is missing"),
+        (without_its_configs, "is no model repository"),
+    ],
+)
+def test_artifacts_that_are_not_whole(
+    server, artifacts: Path, doctor: Doctor, harm: Callable[[Path], None], told: str
+) -> None:
+    assert doctor(server.grpc_url, "--repository", str(artifacts))[0] == 0
+    harm(artifacts)
+    code, lines = doctor(server.grpc_url, "--repository", str(artifacts))
+    assert code == 1
+    faults = [text for mark, _, text in lines if mark == "fault"]
+    assert re.search(told, faults[0])
+    assert " -> " in faults[0]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_colours_are_for_terminals_whose_users_want_them(wanted: bool) -> None:
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)  # where nothing was written, fail
+    command = [sys.executable, "-m", "sam3_triton.cli", "doctor", "--url", f"127.0.0.1:{free_ports(1)[0]}"]
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    result = subprocess.run(command, stdout=theirs, env=environment if wanted else {**environment, "NO_COLOR": "1"})
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert result.returncode == 1
+    assert ("\033[31mfault" in shown) == wanted
+    assert "fault" in shown
