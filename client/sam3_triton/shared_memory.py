@@ -6,6 +6,7 @@ where it lies. Regions are registered once and used again, so that there are as 
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
 from contextlib import suppress
@@ -75,7 +76,8 @@ class _Regions:
         self._module.destroy_shared_memory_region(self._handles.pop(region.name))
 
     def _create(self, size: int) -> Region:
-        region = Region(f"sam3_client_{uuid.uuid4().hex}", size)
+        # The process id tells `sam3 doctor` whose it is.
+        region = Region(f"sam3_client_{os.getpid()}_{uuid.uuid4().hex}", size)
         self._handles[region.name] = self._module.create_shared_memory_region(region.name, region.key, size)
         return region
 

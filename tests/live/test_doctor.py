@@ -195,17 +195,24 @@ def test_each_of_many_faults_is_told(harmed: str, doctor: Doctor, nvidia_smi: Pa
     ]
 
 
-def test_shared_memory_of_a_server_that_was_killed(server, doctor: Doctor) -> None:
-    segment = Path("/dev/shm/sam3_0123abcd_left-over")
-    segment.write_bytes(bytes(2_000_000))
+def test_shared_memory_of_those_who_were_killed(server, doctor: Doctor) -> None:
+    nobody = subprocess.Popen(["true"])
+    nobody.wait()
+    left = [Path("/dev/shm/sam3_0123abcd_left-over"), Path(f"/dev/shm/sam3_client_{nobody.pid}_left-over")]
+    in_use = Path(f"/dev/shm/sam3_client_{os.getpid()}_in-use")
+    for segment in (*left, in_use):
+        segment.write_bytes(bytes(2_000_000))
     try:
         code, told = doctor(server.grpc_url)
     finally:
-        segment.unlink()
+        for segment in (*left, in_use):
+            segment.unlink()
     assert code == 0
     ((mark, text),) = of(told, "segments")
     assert mark == "warning"
     assert "/dev/shm/sam3_0123abcd_*" in text
+    assert f"/dev/shm/sam3_client_{nobody.pid}_*" in text
+    assert str(os.getpid()) not in text
     assert all("sam3_0123abcd" not in text for _, text in of(doctor(server.grpc_url)[1], "segments"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from sam3_triton.client import DEFAULT_URL
@@ -13,9 +14,9 @@ def add_url(parser: argparse.ArgumentParser, flag: str) -> None:
     parser.add_argument(
         flag,
         dest="url",
-        default=DEFAULT_URL,
+        default=os.environ.get("SAM3_URL", DEFAULT_URL),
         metavar="URL",
-        help="Triton: host:port (gRPC), or http://host:port (default: %(default)s)",
+        help="Triton: host:port (gRPC), or http://host:port (default: the environment's SAM3_URL, now %(default)s)",
     )
 
 

@@ -18,7 +18,7 @@ from sam3_triton.wire import Address
 _BASE, _SPARE_IMAGES, _STAND_IN_IMAGES = 64 << 20, 2, 8 + 2 * 16
 _PREFIX_FLAG = "shm-region-prefix-name="
 _TRITONS_PREFIX = "triton_python_backend_shm_region_"
-_SEGMENT = re.compile(rf"(sam3_[0-9a-f]{{8}}_|{_TRITONS_PREFIX}).+")
+_SEGMENT = re.compile(rf"(sam3_[0-9a-f]{{8}}_|{_TRITONS_PREFIX}|sam3_client_(?P<client>\d+)_).+")
 _GPU_TIMEOUT_S = 20
 
 
@@ -108,24 +108,29 @@ def check_shared_memory(configs: Configs, here: bool, server: Server | None) -> 
 
 
 def check_segments(servers: list[Server], folder: Path = Path("/dev/shm")) -> Finding:
-    """Whether servers that were killed have left shared memory behind."""
+    """Whether servers and clients that were killed have left shared memory behind."""
     if not folder.is_dir():
         return skipped("segments", f"there is no {folder}")
     live = tuple(server.segment_prefix for server in servers)
-    left = [
-        segment
-        for segment in folder.iterdir()
-        if _SEGMENT.fullmatch(segment.name) and not (live and segment.name.startswith(live))
-    ]
+    left = [segment for segment in folder.iterdir() if _is_left_over(segment.name, live)]
     if not left:
         return ok("segments", f"no left-over shared memory in {folder}")
     size = sum(segment.stat().st_blocks * 512 for segment in left)
     prefixes = sorted({match[1] for segment in left if (match := _SEGMENT.fullmatch(segment.name))})
     return warning(
         "segments",
-        f"{len(left)} pieces of shared memory, {megabytes(size)}, are of no server that shows in the process table",
+        f"{len(left)} pieces of shared memory, {megabytes(size)}, are of nobody who shows in the process table",
         f"if no container uses them: rm {' '.join(f'{folder}/{prefix}*' for prefix in prefixes)}",
     )
+
+
+def _is_left_over(name: str, live: tuple[str, ...]) -> bool:
+    match = _SEGMENT.fullmatch(name)
+    if match is None:
+        return False
+    if match["client"]:
+        return not Path(f"/proc/{match['client']}").exists()
+    return not (live and name.startswith(live))
 
 
 def check_gpu(configs: Configs | None, here: bool) -> Finding:

@@ -25,7 +25,8 @@ _ENSEMBLE_PREFIX = re.compile(r"^(in ensemble '[^']*', )+")
 # Triton says the other where models are loaded one by one and sam3_encode is not among them yet. (Asking
 # is_model_ready while the server starts would abort it: Triton 2.51.)
 INVALID_IMAGE = "invalid image: "
-NOT_LOADED = f"Model '{ENCODE_MODEL}' is not ready"
+# In Triton's words: not loaded, and stopping.
+NOT_READY = (f"Model '{ENCODE_MODEL}' is not ready", "Server not ready")
 # How often those who wait are asked whether they still do.
 _SWEEP_S = 0.1
 
@@ -254,7 +255,9 @@ class TritonPythonModel:
 def _code_of(message: str) -> int:
     if message.startswith(INVALID_IMAGE):
         return pb_utils.TritonError.INVALID_ARG
-    return pb_utils.TritonError.UNAVAILABLE if NOT_LOADED in message else pb_utils.TritonError.INTERNAL
+    if any(words in message for words in NOT_READY):
+        return pb_utils.TritonError.UNAVAILABLE
+    return pb_utils.TritonError.INTERNAL
 
 
 def _tensor(name: str, array):
