@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -55,7 +55,26 @@ def connect(url: str) -> AsyncTransport:
     return AsyncGrpcTransport(address) if address.grpc else AsyncHttpTransport(address)
 
 
-class AsyncGrpcTransport:
+class _SharedMemory:
+    """What the two protocols have in common; each has its own `_client`, and its own `_errors` to translate."""
+
+    _client: Any
+
+    def _errors(self) -> AbstractContextManager[None]:
+        raise NotImplementedError
+
+    async def register(self, region: Region) -> None:
+        """See `AsyncTransport`."""
+        with self._errors():
+            await self._client.register_system_shared_memory(region.name, region.key, region.size)
+
+    async def unregister(self, region: Region) -> None:
+        """See `AsyncTransport`."""
+        with self._errors():
+            await self._client.unregister_system_shared_memory(region.name)
+
+
+class AsyncGrpcTransport(_SharedMemory):
     """gRPC; one channel."""
 
     def __init__(self, address: Address) -> None:
@@ -72,16 +91,6 @@ class AsyncGrpcTransport:
                 call.model, inputs, outputs=outputs, client_timeout=timeout_s, timeout=microseconds(timeout_s)
             )
         return arrays(result, call)
-
-    async def register(self, region: Region) -> None:
-        """See `AsyncTransport`."""
-        with self._errors():
-            await self._client.register_system_shared_memory(region.name, region.key, region.size)
-
-    async def unregister(self, region: Region) -> None:
-        """See `AsyncTransport`."""
-        with self._errors():
-            await self._client.unregister_system_shared_memory(region.name)
 
     @cached_property
     def _client(self) -> Any:  # needs a running event loop
@@ -102,7 +111,7 @@ class AsyncGrpcTransport:
             await self._client.close()
 
 
-class AsyncHttpTransport:
+class AsyncHttpTransport(_SharedMemory):
     """HTTP; a pool of connections, as many as there are calls at one time."""
 
     def __init__(self, address: Address) -> None:
@@ -123,16 +132,6 @@ class AsyncHttpTransport:
             except asyncio.TimeoutError as error:  # until Python 3.11 not TimeoutError
                 raise late(self._address.netloc, timeout_s) from error
         return arrays(result, call)
-
-    async def register(self, region: Region) -> None:
-        """See `AsyncTransport`."""
-        with self._errors():
-            await self._client.register_system_shared_memory(region.name, region.key, region.size)
-
-    async def unregister(self, region: Region) -> None:
-        """See `AsyncTransport`."""
-        with self._errors():
-            await self._client.unregister_system_shared_memory(region.name)
 
     @cached_property
     def _client(self) -> Any:  # needs a running event loop

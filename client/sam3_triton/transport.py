@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from tritonclient.utils import InferenceServerException
@@ -54,7 +54,26 @@ def connect(url: str, timeout_s: float) -> Transport:
     return GrpcTransport(address) if address.grpc else HttpTransport(address, timeout_s)
 
 
-class GrpcTransport:
+class _SharedMemory:
+    """What the two protocols have in common; each has its own `_client`, and its own `_errors` to translate."""
+
+    _client: Any
+
+    def _errors(self) -> AbstractContextManager[None]:
+        raise NotImplementedError
+
+    def register(self, region: Region) -> None:
+        """See `Transport`."""
+        with self._errors():
+            self._client.register_system_shared_memory(region.name, region.key, region.size)
+
+    def unregister(self, region: Region) -> None:
+        """See `Transport`."""
+        with self._errors():
+            self._client.unregister_system_shared_memory(region.name)
+
+
+class GrpcTransport(_SharedMemory):
     """gRPC; one channel."""
 
     def __init__(self, address: Address) -> None:
@@ -73,16 +92,6 @@ class GrpcTransport:
             )
         return arrays(result, call)
 
-    def register(self, region: Region) -> None:
-        """See `Transport`."""
-        with self._errors():
-            self._client.register_system_shared_memory(region.name, region.key, region.size)
-
-    def unregister(self, region: Region) -> None:
-        """See `Transport`."""
-        with self._errors():
-            self._client.unregister_system_shared_memory(region.name)
-
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
@@ -95,7 +104,7 @@ class GrpcTransport:
         self._client.close()
 
 
-class HttpTransport:
+class HttpTransport(_SharedMemory):
     """HTTP; one connection a thread, since tritonclient's must not be shared.
 
     A connection waits as long as any call may take: a call that has less time left may take that long.
@@ -132,16 +141,6 @@ class HttpTransport:
         with self._errors():
             result = self._client.infer(call.model, inputs, outputs=outputs, timeout=microseconds(timeout_s))
         return arrays(result, call)
-
-    def register(self, region: Region) -> None:
-        """See `Transport`."""
-        with self._errors():
-            self._client.register_system_shared_memory(region.name, region.key, region.size)
-
-    def unregister(self, region: Region) -> None:
-        """See `Transport`."""
-        with self._errors():
-            self._client.unregister_system_shared_memory(region.name)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -60,10 +60,33 @@ def test_the_forms_of_points_and_labels_mean_the_same(gateway: str) -> None:
             {"points": "[300, 200]"},
             {"points": "[[300, 200]]", "labels": "1"},
             {"points": "[[300, 200]]", "labels": "[1]"},
-            {"points": str([[300, 200]]), "multimask": str(False)},
+            {"points": str([[300, 200]]), "labels": ""},
+            *({"points": str([[300, 200]]), "multimask": text} for text in (str(False), "false", "0", "off", "no", "")),
         )
     }
     assert len(masks) == 1
+
+
+def test_the_spellings_of_multimask_mean_the_same(gateway: str) -> None:
+    spellings = (str(True), "true", "1", "on", "yes")
+    masks = {post(gateway, points="[[300, 200]]", multimask=text).content for text in spellings}
+    assert len(masks) == 1
+    assert masks != {post(gateway, points="[[300, 200]]", multimask="false").content}
+
+
+def test_a_caller_as_they_are_written(gateway: str) -> None:
+    with PHOTO.open("rb") as f:
+        answer = requests.post(
+            gateway + "/predict/mask",
+            files={"image": f},
+            data={"points": str([[300, 200]]), "multimask": "false"},
+            timeout=60,
+        )
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "image/png"
+    mask = Image.open(io.BytesIO(answer.content))
+    assert (mask.format, mask.mode, mask.size) == ("PNG", "L", Image.open(PHOTO).size)
+    assert set(np.unique(np.asarray(mask))) == {0, 255}
 
 
 def test_the_gateway_outlives_triton(exported: Path, tmp_path: Path) -> None:
