@@ -35,7 +35,7 @@ class Segmenter:
             InvalidInputError: see `uploads.inspect`.
         """
         with Record.of(request).stage("inspect"):
-            upload = await asyncio.to_thread(inspect, await file.read(), self._max_pixels)
+            upload = await asyncio.to_thread(lambda: inspect(file.file.read(), self._max_pixels))
         Record.of(request).image_id = upload.image.image_id
         return upload
 
