@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from sam3_export.samples import Arrays
-from sam3_export.spec import Axis, ComponentSpec
+from sam3_export.spec import IMAGE_ENCODER, INT8_FEATURE_TOLERANCE, Axis, ComponentSpec
 
 ONNX_OPSET = 18
 _ONNX_TO_NUMPY = {
@@ -51,6 +52,12 @@ class Format(Protocol):
     name: str
     file_name: str
 
+    def suits(self, spec: ComponentSpec) -> bool:
+        """Whether there is such an artifact of the component."""
+
+    def tolerances(self, spec: ComponentSpec) -> dict[str, float]:
+        """How far its answers may stray from PyTorch's in fp32 (see `ComponentSpec`)."""
+
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
         """Exports `module` to `path`, traced on `sample`."""
 
@@ -75,6 +82,14 @@ class Onnx:
 
     name = "onnx"
     file_name = "model.onnx"
+
+    def suits(self, spec: ComponentSpec) -> bool:
+        """See `Format`."""
+        return True
+
+    def tolerances(self, spec: ComponentSpec) -> dict[str, float]:
+        """See `Format`."""
+        return spec.tolerances
 
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
         """See `Format`."""
@@ -102,6 +117,43 @@ class Onnx:
     def load(self, spec: ComponentSpec, path: Path) -> OnnxArtifact:
         """See `Format`."""
         return OnnxArtifact(path)
+
+
+class OnnxInt8(Onnx):
+    """ONNX whose matrix products run in 8 bits, for CPUs; weights are quantised now, activations when it runs.
+
+    Of the image encoder alone: the mask decoder is small, and its products are not where its time goes.
+    """
+
+    name = "onnx-int8"
+    file_name = "model.int8.onnx"
+
+    def suits(self, spec: ComponentSpec) -> bool:
+        """See `Format`."""
+        return spec.model_name == IMAGE_ENCODER
+
+    def tolerances(self, spec: ComponentSpec) -> dict[str, float]:
+        """See `Format`."""
+        return dict.fromkeys(spec.tolerances, INT8_FEATURE_TOLERANCE)
+
+    def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
+        """See `Format`; takes the fp32 file beside it where there is one."""
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        full = path.with_name(Onnx.file_name)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            if not full.exists():
+                full = Path(folder) / Onnx.file_name
+                super().write(module, spec, sample, full)
+            with _quiet(""):
+                quantize_dynamic(
+                    full,
+                    path,
+                    op_types_to_quantize=["MatMul"],
+                    weight_type=QuantType.QInt8,
+                    # Products of two activations, in attention, stay in fp32.
+                    extra_options={"MatMulConstBOnly": True},
+                )
 
 
 class OnnxArtifact:
@@ -132,6 +184,14 @@ class TorchScript:
     name = "torchscript"
     file_name = "model.pt"
 
+    def suits(self, spec: ComponentSpec) -> bool:
+        """See `Format`."""
+        return True
+
+    def tolerances(self, spec: ComponentSpec) -> dict[str, float]:
+        """See `Format`."""
+        return spec.tolerances
+
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
         """See `Format`."""
         with _quiet(), torch.no_grad():
@@ -159,7 +219,7 @@ class TorchScriptArtifact:
         return run_module(self.module, self.spec, inputs)
 
 
-FORMATS: dict[str, Format] = {format_.name: format_ for format_ in (Onnx(), TorchScript())}
+FORMATS: dict[str, Format] = {format_.name: format_ for format_ in (Onnx(), OnnxInt8(), TorchScript())}
 
 
 def _name_axes(model, spec: ComponentSpec) -> None:  # type: ignore[no-untyped-def]
@@ -179,9 +239,9 @@ def _name_axes(model, spec: ComponentSpec) -> None:  # type: ignore[no-untyped-d
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet(*loggers: str) -> Iterator[None]:
     """Hides the exporters' advice to their own developers; errors still raise."""
-    names = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
+    names = loggers or ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -42,7 +42,7 @@ class Parity:
 
 
 def encoder_cases(module: nn.Module, spec: ComponentSpec, architecture: Architecture) -> list[Case]:
-    """Images in batches of other sizes than the sample's."""
+    """Images in batches of several sizes."""
     cases = []
     for batch in samples.PARITY_BATCHES:
         inputs = samples.pixels(architecture, batch, _SEED + batch)

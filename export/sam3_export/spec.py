@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sam3_export.architecture import Architecture
 
+IMAGE_ENCODER, MASK_DECODER = "sam3_image_encoder", "sam3_mask_decoder"
 # Axes whose length a request chooses; every other axis is a number.
 BATCH, POINTS, MASKS = "batch", "points", "masks"
 Axis = str | int
@@ -52,6 +53,9 @@ class ComponentSpec:
 FEATURE_TOLERANCE = 2e-4
 LOGIT_TOLERANCE = 2e-4
 SCORE_TOLERANCE = 2e-4
+# Dynamic quantisation rounds activations and weights to 8 bits. Seen on the demonstration checkpoint: 0.024, and masks
+# that agree with those of fp32 by an IoU of 0.993 on average.
+INT8_FEATURE_TOLERANCE = 0.08
 # The masks of an artifact and of PyTorch, at the network's resolution.
 MINIMUM_MASK_IOU = 0.999
 
@@ -70,7 +74,7 @@ def image_encoder(architecture: Architecture) -> ComponentSpec:
     size = architecture.image_size
     features = _features(architecture)
     return ComponentSpec(
-        model_name="sam3_image_encoder",
+        model_name=IMAGE_ENCODER,
         title="image encoder",
         inputs=(TensorSpec("PIXELS", "uint8", (BATCH, size, size, 3)),),
         outputs=features,
@@ -83,7 +87,7 @@ def mask_decoder(architecture: Architecture) -> ComponentSpec:
     side = architecture.low_res_size
     high_res_0, high_res_1, embedding = _features(architecture)
     return ComponentSpec(
-        model_name="sam3_mask_decoder",
+        model_name=MASK_DECODER,
         title="mask decoder",
         inputs=(
             embedding,

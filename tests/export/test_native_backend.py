@@ -20,13 +20,17 @@ ARCHITECTURE = Architecture.from_json(golden.CONFIG)
 COMPONENTS = (spec.image_encoder(ARCHITECTURE), spec.mask_decoder(ARCHITECTURE))
 
 
-@pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: component.model_name)
-def test_the_native_backend_can_complete_the_config_from_the_file(exported: Path, component) -> None:
-    path = exported / component.model_name / "1" / "model.onnx"
+ARTIFACTS = [(component, "model.onnx") for component in COMPONENTS] + [(COMPONENTS[0], "model.int8.onnx")]
+
+
+@pytest.mark.parametrize(("component", "name"), ARTIFACTS, ids=lambda value: getattr(value, "model_name", value))
+def test_the_native_backend_can_complete_the_config_from_the_file(exported: Path, component, name: str) -> None:
+    path = exported / component.model_name / "1" / name
     model = onnx.load(path)
     assert model.ir_version <= NEWEST_IR_VERSION
     assert [(opset.domain, opset.version <= NEWEST_OPSET) for opset in model.opset_import] == [("", True)]
-    assert {entry.name for entry in path.parent.iterdir()} == {"model.onnx", "model.pt"}  # no file of weights beside
+    # No file of weights beside them.
+    assert {entry.name for entry in path.parent.iterdir()} <= {"model.onnx", "model.int8.onnx", "model.pt"}
     for values, tensors in ((model.graph.input, component.inputs), (model.graph.output, component.outputs)):
         assert [value.name for value in values] == [tensor.name for tensor in tensors]
         for value, tensor in zip(values, tensors, strict=True):

@@ -55,10 +55,11 @@ def test_instances_batches_and_delays_are_explicit(path: Path) -> None:
         assert "max_queue_delay_microseconds" in path.read_text()
 
 
+@pytest.mark.parametrize("folder", ["model_repository/{}/config.pbtxt", "ensemble_configs/cpu-int8/{}.pbtxt"])
 @pytest.mark.parametrize("model", COMPONENTS)
-def test_onnx_configs_leave_the_tensors_to_the_model_file(model: str) -> None:
+def test_onnx_configs_leave_the_tensors_to_the_model_file(model: str, folder: str) -> None:
     # A fixed axis written as -1 is refused by the native backend, and sizes must not stand in a config.
-    config = parse(PROJECT / "model_repository" / model / "config.pbtxt")
+    config = parse(PROJECT / folder.format(model))
     assert config.backend == "onnxruntime"
     assert not config.input
     assert not config.output

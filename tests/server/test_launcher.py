@@ -48,7 +48,7 @@ def test_a_folder_that_is_no_repository_is_told(tmp_path: Path) -> None:
 
 def test_an_unknown_profile_is_told(exported: Path) -> None:
     assert "no profile 'fast'" in fails(exported, "--profile", "fast")
-    assert "there are: torchscript" in fails(exported, "--profile", "fast")
+    assert "there are: cpu-int8, torchscript" in fails(exported, "--profile", "fast")
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])

@@ -12,7 +12,7 @@ from sam3_triton.doctor.server import DECODER, ENCODER
 
 CURRENT = Path("sam3") / "exports" / "current"
 REPORT = "export.json"
-_FORMATS = {".onnx": "onnx", ".pt": "torchscript"}
+_FORMATS = {"model.onnx": "onnx", "model.int8.onnx": "onnx-int8", "model.pt": "torchscript"}
 _EXPORT_AGAIN = "install them with sam3-export --checkpoint PATH --repository DIR"
 
 
@@ -38,7 +38,7 @@ def check_repository(repository: Path) -> Iterator[Finding]:
 
 def _told(report: dict[str, Any], artifacts: dict[str, int]) -> str:
     checkpoint, versions = report["checkpoint"], report["versions"]
-    formats = sorted({_FORMATS.get(Path(name).suffix, Path(name).suffix) for name in artifacts})
+    formats = sorted({_FORMATS.get(Path(name).name, Path(name).name) for name in artifacts})
     return (
         f"{checkpoint['source']} (sha256 {checkpoint['sha256'][:12]}...) as {' and '.join(formats)}, exported at "
         f"{report['exported_at']} with " + ", ".join(f"{name} {version}" for name, version in versions.items())
