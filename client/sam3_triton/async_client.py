@@ -14,7 +14,7 @@ from sam3_triton import conversations
 from sam3_triton.async_transport import AsyncTransport, connect
 from sam3_triton.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, PROBE_TIMEOUT_S
 from sam3_triton.conversations import Conversation, T
-from sam3_triton.errors import Sam3Error, SupersededError
+from sam3_triton.errors import InvalidInputError, Sam3Error, SupersededError
 from sam3_triton.images import EncodedImage, ImageSource
 from sam3_triton.predictions import Prediction
 from sam3_triton.prompts import Prompt
@@ -36,6 +36,7 @@ class AsyncSam3Client:
             timeout_s: seconds that one method may take.
             shared_memory: see `Sam3Client`.
         """
+        self._closed = False
         self._timeout_s = timeout_s
         transport = connect(url)
         self._transport = AsyncSharedMemoryTransport(transport) if shared_memory else transport
@@ -49,12 +50,13 @@ class AsyncSam3Client:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections; nothing can be asked afterwards."""
+        self._closed = True
         await self._transport.close()
 
     async def probe(self) -> None:
         """See `Sam3Client.probe`."""
-        await _carry_out(conversations.probe(), self._transport, min(self._timeout_s, PROBE_TIMEOUT_S))
+        await _carry_out(conversations.probe(), self._open(self._transport), min(self._timeout_s, PROBE_TIMEOUT_S))
 
     async def is_ready(self) -> bool:
         """Whether there is a server that answers a `probe`."""
@@ -72,7 +74,7 @@ class AsyncSam3Client:
 
     async def prefetch(self, image: EncodedImage) -> bool:
         """`set_image` that tells whether the image was cached already."""
-        return await _carry_out(conversations.set_image(image), self._transport, self._timeout_s)
+        return await _carry_out(conversations.set_image(image), self._open(self._transport), self._timeout_s)
 
     async def predict(
         self,
@@ -88,11 +90,17 @@ class AsyncSam3Client:
         """See `Sam3Client.predict`."""
         prompt = Prompt.of(points, labels, box, mask_input, multimask)
         encoded = None if image is None else await _encoded(image)
-        return await _carry_out(conversations.predict(encoded, image_id, prompt), self._transport, self._timeout_s)
+        conversation = conversations.predict(encoded, image_id, prompt)
+        return await _carry_out(conversation, self._open(self._transport), self._timeout_s)
 
     def latest_wins(self) -> LatestWins:
         """For one person's clicks, of which only the last one matters."""
         return LatestWins(self)
+
+    def _open(self, transport: AsyncTransport) -> AsyncTransport:
+        if self._closed:
+            raise InvalidInputError("this client was closed")
+        return transport
 
 
 class LatestWins:

@@ -10,7 +10,7 @@ import numpy as np
 
 from sam3_triton import conversations
 from sam3_triton.conversations import Conversation, T
-from sam3_triton.errors import Sam3Error
+from sam3_triton.errors import InvalidInputError, Sam3Error
 from sam3_triton.images import EncodedImage, ImageSource
 from sam3_triton.predictions import Prediction
 from sam3_triton.prompts import Prompt
@@ -38,6 +38,7 @@ class Sam3Client:
                 may take as long again.
             shared_memory: images go through /dev/shm, which the server must share; faster from some hundred KB on.
         """
+        self._closed = False
         self._timeout_s = timeout_s
         self._probe_timeout_s = min(timeout_s, PROBE_TIMEOUT_S)
         transport = connect(url, timeout_s)
@@ -53,7 +54,8 @@ class Sam3Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections; nothing can be asked afterwards."""
+        self._closed = True
         self._transport.close()
         self._probing.close()
 
@@ -65,7 +67,7 @@ class Sam3Client:
         Raises:
             Sam3Error: no mask came within `PROBE_TIMEOUT_S`, and why.
         """
-        _carry_out(conversations.probe(), self._probing, self._probe_timeout_s)
+        _carry_out(conversations.probe(), self._open(self._probing), self._probe_timeout_s)
 
     def is_ready(self) -> bool:
         """Whether there is a server that answers a `probe`."""
@@ -82,7 +84,7 @@ class Sam3Client:
             Sam3Error: see `predict`.
         """
         encoded = EncodedImage.of(image)
-        _carry_out(conversations.set_image(encoded), self._transport, self._timeout_s)
+        _carry_out(conversations.set_image(encoded), self._open(self._transport), self._timeout_s)
         return encoded.image_id
 
     def predict(
@@ -116,7 +118,13 @@ class Sam3Client:
         """
         prompt = Prompt.of(points, labels, box, mask_input, multimask)
         encoded = None if image is None else EncodedImage.of(image)
-        return _carry_out(conversations.predict(encoded, image_id, prompt), self._transport, self._timeout_s)
+        conversation = conversations.predict(encoded, image_id, prompt)
+        return _carry_out(conversation, self._open(self._transport), self._timeout_s)
+
+    def _open(self, transport: Transport) -> Transport:
+        if self._closed:
+            raise InvalidInputError("this client was closed")
+        return transport
 
 
 def _carry_out(conversation: Conversation[T], transport: Transport, timeout_s: float) -> T:

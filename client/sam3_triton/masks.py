@@ -85,5 +85,8 @@ def get_mask_from_sam(
 
 
 def open_image(data: bytes) -> Image.Image:
-    """Bytes of an image file to an RGB image, its pixels as stored (EXIF orientation is not applied)."""
-    return Image.open(io.BytesIO(data)).convert("RGB")
+    """Bytes of an image file to an RGB image as the server sees it: as stored, of 16 bits the upper 8."""
+    image: Image.Image = Image.open(io.BytesIO(data))
+    if image.mode.startswith("I;16"):  # Pillow's own conversion clips it to white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")

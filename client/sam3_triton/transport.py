@@ -150,7 +150,10 @@ class HttpTransport(_SharedMemory):
             raise translated(error, self._address.netloc) from error
         except TimeoutError as error:
             raise late(self._address.netloc, self._timeout_s) from error
-        except (OSError, self._broken) as error:
+        except self._broken as error:
+            reason = "what answers there speaks no HTTP" if "Expected HTTP" in str(error) else error
+            raise unreachable(self._address.netloc, reason) from error
+        except OSError as error:
             raise unreachable(self._address.netloc, error) from error
 
     def close(self) -> None:

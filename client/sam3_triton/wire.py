@@ -38,6 +38,8 @@ CHANNEL_ARGUMENTS: list[tuple[str, Any]] = [
 _NO_CONNECTION = re.compile(r"connect|socket|reset|goaway|transport|stream removed|pipe", re.IGNORECASE)
 # Triton's words where the process of a Python model has died; it does not start it again.
 _DEAD_MODEL = "is not healthy"
+# tritonclient's words where an answer is none of Triton's.
+_NOT_TRITON = "an exception occurred in the client while decoding the response"
 # What Triton puts in front of the message of a model inside the ensemble.
 _PREFIX = re.compile(r"^((in ensemble '[^']*', )|(\[request id: [^\]]*\] ))+")
 _ERRORS: dict[str, type[Sam3Error]] = {
@@ -106,7 +108,11 @@ class Address:
             InvalidInputError: a URL of another kind.
         """
         parts = urlsplit(url if "://" in url else f"grpc://{url}")
-        if parts.scheme not in ("grpc", "grpcs", "http", "https") or not parts.hostname:
+        try:
+            known = parts.scheme in ("grpc", "grpcs", "http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a port that is no number, or none that there is
+            known = False
+        if not known:
             raise InvalidInputError(
                 f"{url!r} is no address of a Triton: host:port, grpc://host:port or http://host:port"
             )
@@ -152,6 +158,8 @@ def translated(error: InferenceServerException, netloc: str) -> Sam3Error:
     kind = _ERRORS.get(status, PredictionError)
     if kind is ServerUnavailableError and _NO_CONNECTION.search(message):
         return unreachable(netloc, message.splitlines()[0])
+    if _NOT_TRITON in message:
+        return unreachable(netloc, "what answers there is another service")
     if _DEAD_MODEL in message:
         kind, message = ServerUnavailableError, f"a model's process has died and must be restarted: {message}"
     return kind(message)

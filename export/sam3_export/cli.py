@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         from sam3_export import checkpoint, exporter
         from sam3_export.progress import Steps
     except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is not installed: pip install 'sam3-triton[export]'")
+        return _fail(f"{error.name} is not installed; it comes with the extra export: pip install '.[export]'")
     steps = Steps()
     try:
         with steps.step(f"Reading {options.checkpoint}") as step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import json
 import platform
 import time
@@ -93,6 +94,7 @@ def _write_and_check(
         except RuntimeError as error:  # of the exporters, about this network
             raise ExportError(f"{spec_.title}: {format_.name} failed ({str(error).strip().splitlines()[0]})") from error
         step.result = f"{path.stat().st_size / 1e6:.1f} MB"
+    gc.collect()  # the exporters leave copies of the weights in cycles
     written = time.monotonic()
     with steps.step(f"{format_.name}: checking the {spec_.title} against PyTorch") as step:
         artifact = format_.load(spec_, path)

@@ -162,7 +162,10 @@ class OnnxArtifact:
     def __init__(self, path: Path) -> None:
         import onnxruntime
 
-        self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        # Each case is run once: what an arena keeps for the next run is gigabytes at SAM 3's size.
+        options.enable_cpu_mem_arena = False
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def declared(self) -> tuple[list[Declared], list[Declared]]:
         """See `Artifact`."""

@@ -46,10 +46,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         check_free(LOOPBACK, GATEWAY_PORT, "the gateway needs it")
         print(f"Starting Triton and the gateway (logs: {OUT}/triton.log, {OUT}/gateway.log) ...", flush=True)
-        with (OUT / "triton.log").open("w") as log, TritonServer(REPOSITORY, log) as server, _gateway(server.grpc_url):
+        with (
+            (OUT / "triton.log").open("w") as log,
+            TritonServer(REPOSITORY, log) as server,
+            _gateway(server.grpc_url) as gateway,
+        ):
             _click_twice()
             if options.stay:
-                _stay(server)
+                _stay(server, gateway)
     except KeyboardInterrupt:
         print("Stopped.")
     except (ServerError, httpx.HTTPError) as error:
@@ -87,14 +91,14 @@ def _post(gateway: httpx.Client, photo: bytes) -> bytes:
 
 
 @contextmanager
-def _gateway(triton_url: str) -> Iterator[None]:
+def _gateway(triton_url: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "sam3_triton.cli", "gateway", "--port", str(GATEWAY_PORT), "--triton", triton_url]
     with (OUT / "gateway.log").open("w") as log:
         # Its own session: a Ctrl-C is ours to pass on, after the work in hand.
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             _wait_for_gateway(process)
-            yield
+            yield process
         finally:
             process.terminate()
             process.wait()
@@ -111,7 +115,11 @@ def _wait_for_gateway(process: subprocess.Popen[bytes]) -> None:
     raise ServerError(f"the gateway did not start; see {OUT}/gateway.log")
 
 
-def _stay(server: TritonServer) -> None:
+def _stay(server: TritonServer, gateway: subprocess.Popen[bytes]) -> None:
+    def check_gateway() -> None:
+        if (code := gateway.poll()) is not None:
+            raise ServerError(f"the gateway ended by itself with exit code {code}; see {OUT}/gateway.log")
+
     print(
         f"\nServing: gateway {GATEWAY_URL}, Triton gRPC {server.grpc_url}, HTTP {server.http_url}, "
         f"metrics {server.metrics_url}\n"
@@ -121,7 +129,7 @@ def _stay(server: TritonServer) -> None:
         "Stop it with Ctrl-C.",
         flush=True,
     )
-    supervise(server, lambda line: print(line, flush=True))
+    supervise(server, lambda line: print(line, flush=True), check_gateway)
 
 
 def _interrupt(signal_number: int, frame: FrameType | None) -> None:

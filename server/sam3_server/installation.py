@@ -39,7 +39,7 @@ def find() -> Iterator[Installation]:
         return
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
-        raise ServerError("no tritonserver on the PATH and no wheel with one: pip install 'sam3-triton[server]'")
+        raise ServerError("no tritonserver on the PATH and no wheel with one: pip install '.[server]'")
     package = Path(spec.submodule_search_locations[0])
     with TemporaryDirectory(prefix="sam3-backends-") as folder:
         _lay_out_backends(Path(folder), package / "tritonserver")

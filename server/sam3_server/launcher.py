@@ -20,13 +20,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-import psutil
 from sam3_triton import DeadlineExceededError, Sam3Client, Sam3Error, ServerUnavailableError
 
 from sam3_server import installation, profiles
 from sam3_server.errors import ServerError
+
+if TYPE_CHECKING:
+    import psutil
 
 LOOPBACK = "127.0.0.1"
 # The gateway's contract owns 8001, so Triton's usual 8000 to 8002 are moved by ten.
@@ -262,6 +264,8 @@ class ModelProcess:
 
     def runs(self) -> bool:
         """Whether it lives."""
+        import psutil
+
         # Triton does not collect a stub that was killed, so it stays behind as a zombie.
         try:
             return self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE
@@ -271,6 +275,8 @@ class ModelProcess:
 
 def model_processes(server: int) -> list[ModelProcess]:
     """The processes of the Python models of a `tritonserver`, by its process id."""
+    import psutil  # not above: without the extra `server`, a missing tritonserver is what is to be told
+
     found = []
     for process in psutil.Process(server).children():
         if process.status() == psutil.STATUS_ZOMBIE:

@@ -25,17 +25,20 @@ _GRACE_S = 1.0
 _STARTS, _PAUSE_S = 5, 1.0
 
 
-def supervise(server: TritonServer, say: Callable[[str], None]) -> NoReturn:
+def supervise(
+    server: TritonServer, say: Callable[[str], None], check_others: Callable[[], None] = lambda: None
+) -> NoReturn:
     """Watches a server that has been started, and restarts it whenever it has a fault; never returns.
 
     Args:
         say: told of each fault and each restart, in one line.
+        check_others: called several times a second; what it raises ends the watch.
 
     Raises:
         ServerError: it does not start any more.
     """
     while True:
-        fault = _wait_for_fault(server)
+        fault = _wait_for_fault(server, check_others)
         noticed = time.monotonic()
         say(f"{fault}; restarting the server")
         server.stop(_GRACE_S)
@@ -55,13 +58,14 @@ def _start(server: TritonServer, say: Callable[[str], None]) -> None:
             time.sleep(_PAUSE_S)
 
 
-def _wait_for_fault(server: TritonServer) -> str:
+def _wait_for_fault(server: TritonServer, check_others: Callable[[], None]) -> str:
     """Returns, once the server does not work any more, what is wrong with it."""
     prober = _Prober(server.grpc_url)
     try:
         while True:
             if fault := server.fault() or prober.fault():
                 return fault
+            check_others()
             time.sleep(_WATCH_EVERY_S)
     finally:
         prober.stop()

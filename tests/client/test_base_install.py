@@ -42,7 +42,7 @@ def test_client_and_command_work_in_it(python: Path) -> None:
 def test_what_is_missing_for_the_gateway_is_told(python: Path) -> None:
     result = subprocess.run([str(python.with_name("sam3")), "gateway"], capture_output=True, text=True)
     assert result.returncode == 1
-    assert "is not installed: pip install 'sam3-triton[gateway]'" in result.stderr
+    assert "is not installed; it comes with the extra gateway: pip install '.[gateway]'" in result.stderr
     assert result.stderr.count("\n") == 1
 
 

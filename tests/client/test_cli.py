@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from sam3_triton.cli import _parser
+from sam3_triton.cli import _parser, main
 
 
 def parse(*arguments: str) -> list[list[float]]:
@@ -30,3 +32,37 @@ def test_wrong_arguments_are_told(arguments: list[str], fault: str, capsys: pyte
     with pytest.raises(SystemExit):
         parse(*arguments)
     assert fault in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["-o", "mask.jpg"], "masks are PNG files"),
+        (["--overlay", "picture.xyz"], "no known kind of image"),
+        (["--overlay", "picture"], "no known kind of image"),
+        (["-o", "photo.png"], "-o photo.png would overwrite the photo"),
+        (["--overlay", "./photo.png"], "--overlay photo.png would overwrite the photo"),
+        (["--overlay", "mask.png"], "--overlay mask.png would overwrite the mask"),
+    ],
+)
+def test_what_would_be_written_is_checked_first(
+    arguments: list[str],
+    fault: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"a photo")
+    assert main(["predict", "photo.png", "--point", "1,2", *arguments]) == 1
+    assert fault in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == [photo]
+    assert photo.read_bytes() == b"a photo"
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("sam3 0.1.0")

@@ -244,4 +244,4 @@ def test_wrong_arguments_are_told_in_one_line(
 def test_an_unknown_format_is_told(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(repository, "--formats", "onnx,tensorflow")
-    assert "unknown format ['tensorflow']; there are onnx, torchscript" in capsys.readouterr().err
+    assert "unknown format ['tensorflow']; there are onnx, onnx-int8, torchscript" in capsys.readouterr().err

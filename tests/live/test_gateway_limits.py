@@ -143,6 +143,7 @@ def test_the_metrics_count(limited) -> None:
     click(url, fresh_image(), "[[5, 5]]")
     click(url)
     click(url, b"no image")
+    click(url, bytes(1_000_000))
     requests.get(f"{url}/nowhere/{time.time()}", timeout=30)
     after = counts()
     names = (
@@ -152,8 +153,9 @@ def test_the_metrics_count(limited) -> None:
         'sam3_gateway_images_total{cached="true"}',
         'sam3_gateway_stage_seconds_count{stage="triton"}',
         'sam3_gateway_requests_total{path="other",status="404"}',
+        'sam3_gateway_requests_total{path="/predict/mask",status="413"}',
     )
-    assert [after[name] - before.get(name, 0) for name in names] == [2, 1, 1, 1, 2, 1]
+    assert [after[name] - before.get(name, 0) for name in names] == [2, 1, 1, 1, 2, 1, 1]
     assert after["sam3_gateway_in_flight"] == 0
     assert not [name for name in after if "nowhere" in name]
 

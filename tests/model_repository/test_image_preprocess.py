@@ -35,6 +35,17 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     assert image.size == (7, 5)
 
 
+def test_sixteen_bits_of_grey_become_the_upper_eight() -> None:
+    grey = np.linspace(0, 65535, 64 * 48).reshape(48, 64).astype(np.uint16)
+    image = np.asarray(decode(encoded(Image.fromarray(grey))))
+    np.testing.assert_array_equal(image, np.repeat((grey >> 8)[..., None], 3, axis=2))
+
+
+def test_pixels_of_thirty_two_bits_are_refused() -> None:
+    with pytest.raises(ImageError, match="numbers of 32 bits"):
+        decode(encoded(Image.new("F", (8, 8)), "TIFF"))
+
+
 def test_exif_orientation_is_not_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a viewer would turn it by 90 degrees

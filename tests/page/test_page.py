@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from browsing import Visitor, assert_overlay, best_mask, fields, mask_of
 from PIL import Image
-from playwright.sync_api import Route
+from playwright.sync_api import Route, expect
 
 PHOTO = (files("sam3_triton") / "gateway" / "page" / "photo.jpg").read_bytes()
 # x, y in pixels of the photo: on the cup's inside, and where a background click takes that mask's rim away.
@@ -167,6 +167,16 @@ def _downloaded(visitor: Visitor) -> bytes:
     return caught.value.path().read_bytes()
 
 
+def test_a_click_that_takes_long_is_under_way_in_words(visitor: Visitor) -> None:
+    held: list[Route] = []
+    visitor.page.route("**/v1/predict", lambda route: held.append(route), times=1)
+    visitor.page.mouse.click(*visitor.on_screen(*CUP))
+    expect(visitor.page.locator("#status")).to_contain_text("Looking for the mask")
+    held.pop().continue_()
+    visitor.settle()
+    assert visitor.text("#status").startswith("Mask 1 of 3")
+
+
 def test_the_latest_click_wins(visitor: Visitor) -> None:
     before = visitor.seen()
     held: list[Route] = []
@@ -174,7 +184,7 @@ def test_the_latest_click_wins(visitor: Visitor) -> None:
         "**/v1/predict", lambda route: held.append(route), times=1
     )  # the first click's request gets no farther
     visitor.page.mouse.click(*visitor.on_screen(*TABLE))
-    visitor.page.wait_for_function("document.getElementById('workbench').ariaBusy === 'true'")
+    expect(visitor.page.locator("#workbench")).to_have_attribute("aria-busy", "true")
     with visitor.page.expect_event("requestfailed") as failed:
         answer = visitor.answer(lambda: visitor.click(*RIM, button="right"))
     assert failed.value.failure == "net::ERR_ABORTED"

@@ -13,6 +13,7 @@ import pytest
 from browsing import API_KEY, Visitor, fields, mask_of
 from pictures import fresh_image
 from PIL import Image
+from playwright.sync_api import expect
 
 CUP, TABLE = (290, 150), (500, 60)
 
@@ -87,9 +88,11 @@ def test_a_broken_file_is_named_and_the_next_picture_works(visitor: Visitor) -> 
     alert.wait_for()
     assert "“broken.png” is not a picture" in alert.inner_text()
     assert visitor.page.get_by_role("button", name="Try again").count() == 0
+    assert visitor.page.is_visible("#credit")
     choose(visitor, "whole.png", fresh_image())
     wait_for_picture(visitor, "whole.png")
     assert not alert.is_visible()
+    assert not visitor.page.is_visible("#credit")  # that was for the page's own photo
     visitor.answer(lambda: visitor.click(60, 40))
 
 
@@ -102,6 +105,7 @@ def test_what_the_server_refuses_is_told_in_its_words(visitor: Visitor, gateway:
     detail = caught.value.json()["detail"]
     wait_for_picture(visitor, "icon.ico")
     assert visitor.text("#error-text") == detail
+    assert not visitor.page.is_visible("#retry")  # it would be refused again
     assert "415" in visitor.complaints.pop()
     choose(visitor, "whole.png", fresh_image())
     wait_for_picture(visitor, "whole.png")
@@ -131,7 +135,7 @@ def test_a_key_is_asked_for_where_it_is_wanted(visit: Callable[..., Visitor], lo
     assert "the API key in the header X-API-Key is missing" in visitor.text("#error")
     field.fill("wrong")
     field.press("Enter")
-    visitor.page.wait_for_function("document.getElementById('error').innerText.includes('not the right one')")
+    expect(visitor.page.locator("#error")).to_contain_text("not the right one")
     field.fill(API_KEY)
     field.press("Enter")
     field.wait_for(state="hidden")

@@ -16,7 +16,9 @@ import requests
 from pictures import fresh_image
 from processes import run_gateway, serve_command
 from repository import free_ports
+from sam3_server.errors import ServerError
 from sam3_server.launcher import model_processes
+from sam3_server.supervisor import supervise
 from sam3_triton import Sam3Client, Sam3Error, ServerUnavailableError
 
 CLICK = {"points": [[5, 5]]}
@@ -161,3 +163,11 @@ def test_a_killed_triton_is_started_again(service: Service) -> None:
     service.wait_for("serving again", since)
     with Sam3Client(service.grpc_url) as client:
         assert client.predict(fresh_image(), **CLICK).mask_pngs
+
+
+def test_what_else_is_watched_ends_the_watch(server) -> None:
+    def gone() -> None:
+        raise ServerError("the gateway ended by itself")
+
+    with pytest.raises(ServerError, match="the gateway ended by itself"):
+        supervise(server, lambda line: None, gone)

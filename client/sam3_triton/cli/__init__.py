@@ -12,8 +12,19 @@ from sam3_triton.client import Sam3Client
 from sam3_triton.errors import Sam3Error
 
 
+class _Version(argparse.Action):
+    """Looks the version up only where it is asked for: that takes as long as all the rest."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"sam3 {version('sam3-triton')}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sam3", description="Segment with a SAM 3 that a Triton serves.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     predict.add_parser(commands)
@@ -66,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         return _COMMANDS[options.command](options) or 0
     except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is not installed: pip install 'sam3-triton[gateway]'")
+        return _fail(f"{error.name} is not installed; it comes with the extra gateway: pip install '.[gateway]'")
     except Sam3Error as error:
         return _fail(str(error))
     except OSError as error:

@@ -6,8 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from sam3_triton.cli.arguments import add_url, numbers
 from sam3_triton.client import Sam3Client
+from sam3_triton.errors import InvalidInputError
 from sam3_triton.images import EncodedImage
 from sam3_triton.masks import open_image, overlay, save_mask
 
@@ -47,7 +50,12 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Saves the masks and says where."""
+    """Saves the masks and says where.
+
+    Raises:
+        InvalidInputError: a file that it would write is none of its kind, or is there for something else.
+    """
+    _check_outputs(options)
     points = [point[:2] for point in options.points or []]
     labels = [int(point[2]) for point in options.points or []]
     image = EncodedImage.of(options.photo)
@@ -62,6 +70,19 @@ def run(options: argparse.Namespace) -> None:
         picture = overlay(open_image(image.data), prediction.masks[0], points, labels, options.box)
         picture.save(options.overlay)
         print(options.overlay.absolute())
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    if options.output.suffix.lower() != ".png":
+        raise InvalidInputError(f"-o {options.output}: masks are PNG files; let the name end in .png")
+    if options.overlay and options.overlay.suffix.lower() not in Image.registered_extensions():
+        raise InvalidInputError(f"--overlay {options.overlay}: no known kind of image; try .png or .jpg")
+    named = {"-o": options.output, "--overlay": options.overlay}
+    for flag, path in named.items():
+        if path and path.resolve() == options.photo.resolve():
+            raise InvalidInputError(f"{flag} {path} would overwrite the photo")
+    if options.overlay and options.overlay.resolve() == options.output.resolve():
+        raise InvalidInputError(f"--overlay {options.overlay} would overwrite the mask")
 
 
 class _PointAction(argparse.Action):

@@ -136,8 +136,9 @@ class Telemetry:
             raise
         finally:
             # Unknown paths are one: whoever tries many must not fill the memory with counters.
-            path = getattr(scope.get("route"), "path", "other")
-            self._metrics.count(path, status, record)
+            # Nor does a request that was refused at the door have a route.
+            asked = scope["path"] if scope["path"] in scope["app"].openapi()["paths"] else "other"
+            self._metrics.count(getattr(scope.get("route"), "path", None) or asked, status, record)
             _log(scope, status, record)
 
 

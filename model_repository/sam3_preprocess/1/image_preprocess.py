@@ -23,8 +23,10 @@ class ImageError(ValueError):
 def decode(encoded: bytes) -> Image.Image:
     """Bytes of a PNG, JPEG, WebP, ... to an RGB image, its pixels as stored: EXIF orientation is not applied.
 
+    Of 16 bits the upper 8 are taken; transparency is left out, so colours that nobody sees are seen.
+
     Raises:
-        ImageError: empty, not an image, truncated, or too many pixels (Pillow's limit).
+        ImageError: empty, not an image, truncated, of 32 bits, or too many pixels (Pillow's limit).
     """
     if not encoded:
         raise ImageError("it is empty (0 bytes)")
@@ -32,13 +34,23 @@ def decode(encoded: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # below the limit it is only large
             with Image.open(io.BytesIO(encoded)) as image:
-                return image.convert("RGB")
+                return _to_rgb(image)
     except UnidentifiedImageError as error:
         raise ImageError(f"the format of its {len(encoded)} bytes is not known") from error
+    except ImageError:
+        raise
     except Image.DecompressionBombError as error:
         raise ImageError(f"it has too many pixels ({error})") from error
     except Exception as error:  # Pillow's decoders raise errors of many kinds on damaged files
         raise ImageError(f"it is damaged or truncated ({error})") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # grey of 16 bits, which Pillow's own conversion clips to white
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ImageError("its pixels are numbers of 32 bits; 8 and 16 bits are read")
+    return image.convert("RGB")
 
 
 def to_network_pixels(image: Image.Image, size: int) -> np.ndarray:

@@ -15,6 +15,6 @@ openBundledPhoto();
 /** So that there is something to click on at once. */
 async function openBundledPhoto() {
   const response = await fetch(PHOTO).catch(() => null);
-  if (response?.ok) return openPicture(await response.blob(), "coffee.jpg");
+  if (response?.ok) return openPicture(await response.blob(), "coffee.jpg", true);
   update({ busy: false, status: "", error: { text: "The photo could not be loaded. Open a picture.", retry: false } });
 }

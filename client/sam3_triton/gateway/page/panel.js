@@ -41,6 +41,7 @@ function renderCanvas() {
   if (!state.picture) return;
   const canvas = /** @type {HTMLCanvasElement} */ (byId("canvas"));
   const { bitmap, name } = state.picture;
+  byId("credit").hidden = !state.picture.bundled;
   canvas.setAttribute("aria-label", `${name}, ${bitmap.width} × ${bitmap.height} pixels`);
   byId("workbench").style.setProperty("--ratio", String(bitmap.width / bitmap.height));
   draw(canvas, {

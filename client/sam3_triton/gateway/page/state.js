@@ -15,11 +15,17 @@ import { encodeImage, predict, RefusedError } from "./server.js";
  * @typedef {object} Picture
  * @property {Blob} file
  * @property {string} name
+ * @property {boolean} bundled whether it is the page's own
  * @property {ImageBitmap} bitmap the pixels as stored, which is what the server sees
  * @property {AbortController} upload
  * @property {Promise<Encoded> | null} encoded one for all clicks; null before the first try and after a failed one
  */
 
+const ENCODING = "The picture is being sent and encoded …";
+const SEGMENTING = "Looking for the mask …";
+const SLOW_MS = 400;
+/** What the server answers to a picture that it will never take: too large, or of an unknown format. */
+const HOPELESS = new Set([413, 415]);
 /** @type {Prompt} */
 const NOTHING = { points: [], box: null };
 
@@ -63,8 +69,14 @@ export function update(changes) {
   render();
 }
 
-/** Shows a picture, and has it encoded so that the first click is warm. @param {Blob} file @param {string} name */
-export async function openPicture(file, name) {
+/**
+ * Shows a picture, and has it encoded so that the first click is warm.
+ *
+ * @param {Blob} file
+ * @param {string} name
+ * @param {boolean} bundled
+ */
+export async function openPicture(file, name, bundled = false) {
   const opening = ++openings;
   const bitmap = await decode(file);
   if (opening !== openings) return;
@@ -73,7 +85,7 @@ export async function openPicture(file, name) {
     return;
   }
   state.picture?.upload.abort();
-  const picture = { file, name, bitmap, upload: new AbortController(), encoded: null };
+  const picture = { file, name, bundled, bitmap, upload: new AbortController(), encoded: null };
   Object.assign(state, { picture, prompt: NOTHING, history: [], dragged: null, crosshair: null, corner: null });
   await ask();
 }
@@ -139,6 +151,9 @@ export async function ask() {
   Object.assign(state, { busy: true, error: null });
   if (isEmpty(prompt)) state.answer = null;
   render();
+  // An answer that comes at once needs no word before it.
+  const slow = setTimeout(() => update({ status: isEmpty(prompt) ? ENCODING : SEGMENTING }), SLOW_MS);
+  signal.addEventListener("abort", () => clearTimeout(slow));
   try {
     const encoded = await encodedOnce(picture);
     signal.throwIfAborted();
@@ -148,14 +163,18 @@ export async function ask() {
     update({ answer, chosen: 0, status, busy: false, keyWanted: false });
   } catch (error) {
     if (!signal.aborted) fail(error);
+  } finally {
+    clearTimeout(slow);
   }
 }
 
 /** @param {unknown} error */
 function fail(error) {
   const text = error instanceof Error ? error.message : String(error);
-  const keyWanted = error instanceof RefusedError && error.status === 401;
-  update({ answer: null, busy: false, status: "", error: { text, retry: !keyWanted }, keyWanted });
+  const status = error instanceof RefusedError ? error.status : 0;
+  const keyWanted = status === 401;
+  const retry = !keyWanted && !HOPELESS.has(status);
+  update({ answer: null, busy: false, status: "", error: { text, retry }, keyWanted });
 }
 
 /** @param {Prompt} prompt */
