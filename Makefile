@@ -7,10 +7,10 @@ INSTALLED := $(VENV)/.installed
 EXPORTED := model_repository/sam3/exports/current/export.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check clean
+.PHONY: help demo serve test full-size-check check clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
 demo: $(INSTALLED) $(EXPORTED) ## send a photo and a click through a local Triton; writes out/mask.png, out/overlay.png
 	@$(BIN)/python -m sam3_server.demo
@@ -20,6 +20,9 @@ serve: $(INSTALLED) $(EXPORTED) ## the same, but keep serving
 
 test: $(INSTALLED) ## unit tests, and tests against a real Triton
 	$(BIN)/pytest
+
+full-size-check: $(INSTALLED) ## SAM 3's own size with random weights: export, serve, compare a mask (16 GB of memory, ten minutes)
+	$(BIN)/python benchmarks/full_size_check.py
 
 check: $(INSTALLED) ## lint and types
 	$(BIN)/ruff check .

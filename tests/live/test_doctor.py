@@ -66,7 +66,7 @@ def test_where_all_is_well(server, exported: Path, doctor: Doctor, scheme: str) 
     assert text == "default, encoder and decoder alike"
     assert re.fullmatch(r"a mask came back in \d+ ms", of(told, "click")[0][1])
     assert "sam3_tiny.pt (sha256 " in of(told, "repository")[0][1]
-    assert "as onnx and torchscript" in of(told, "repository")[0][1]
+    assert "as onnx + onnx-int8 + torchscript, exported" in of(told, "repository")[0][1]
 
 
 def test_nobody_at_the_port(doctor: Doctor) -> None:

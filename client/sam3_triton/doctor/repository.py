@@ -40,7 +40,7 @@ def _told(report: dict[str, Any], artifacts: dict[str, int]) -> str:
     checkpoint, versions = report["checkpoint"], report["versions"]
     formats = sorted({_FORMATS.get(Path(name).name, Path(name).name) for name in artifacts})
     return (
-        f"{checkpoint['source']} (sha256 {checkpoint['sha256'][:12]}...) as {' and '.join(formats)}, exported at "
+        f"{checkpoint['source']} (sha256 {checkpoint['sha256'][:12]}...) as {' + '.join(formats)}, exported at "
         f"{report['exported_at']} with " + ", ".join(f"{name} {version}" for name, version in versions.items())
     )
 
