@@ -83,7 +83,7 @@ def expected(checkpoint: Path) -> tuple[np.ndarray, np.ndarray]:
 
     loaded = load(str(checkpoint))
     photo = decode(PHOTO.read_bytes())
-    pixels = to_network_pixels(photo, loaded.architecture.image_size)
+    pixels = to_network_pixels(photo, loaded.architecture.image_size).copy()  # Pillow keeps its own from changes
     features = run_module(
         ImageEncoder(loaded.model).eval(), spec.image_encoder(loaded.architecture), {"PIXELS": pixels}
     )
