@@ -12,6 +12,9 @@ from pathlib import Path
 
 import requests
 from repository import free_ports
+from sam3_server import installation
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
 
 def serve_command(repository: Path, ports: list[int], *arguments: str) -> list[str]:
@@ -19,6 +22,40 @@ def serve_command(repository: Path, ports: list[int], *arguments: str) -> list[s
     names = ("--http-port", "--grpc-port", "--metrics-port")
     flags = [part for name, port in zip(names, ports, strict=True) for part in (name, str(port))]
     return [sys.executable, "-m", "sam3_server.cli", "--repository", str(repository), *flags, *arguments]
+
+
+@contextmanager
+def run_triton(repository: Path, log: Path, *flags: str) -> Iterator[tuple[str, InferenceServerClient]]:
+    """A `tritonserver` whose models are loaded one by one; the context's values are its gRPC address and a client."""
+    ports = free_ports(3)
+    with installation.find() as found, log.open("w") as output:
+        command = [
+            str(found.binary),
+            f"--model-repository={repository}",
+            f"--backend-directory={found.backend_directory}",
+            "--model-control-mode=explicit",
+            *flags,
+            *(f"--{name}-port={port}" for name, port in zip(("http", "grpc", "metrics"), ports, strict=True)),
+        ]
+        process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **found.environment})
+        try:
+            control = InferenceServerClient(f"127.0.0.1:{ports[1]}")
+            deadline = time.monotonic() + 120
+            while not _is_ready(control):
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            yield f"127.0.0.1:{ports[1]}", control
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _is_ready(control: InferenceServerClient) -> bool:
+    try:
+        return control.is_server_ready()
+    except InferenceServerException:
+        return False
 
 
 @contextmanager

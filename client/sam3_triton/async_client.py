@@ -39,7 +39,7 @@ class AsyncSam3Client:
         self._closed = False
         self._timeout_s = timeout_s
         transport = connect(url)
-        self._transport = AsyncSharedMemoryTransport(transport) if shared_memory else transport
+        self._transport: AsyncTransport = AsyncSharedMemoryTransport(transport) if shared_memory else transport
 
     async def __aenter__(self) -> AsyncSam3Client:
         return self

@@ -35,17 +35,21 @@ class AsyncTransport(Protocol):
         Raises an error of this package, and no other.
         """
 
-    async def register(self, region: Region) -> None:
-        """Tells the server of shared memory. Raises an error of this package, and no other."""
-
-    async def unregister(self, region: Region) -> None:
-        """Has the server forget it. Raises an error of this package, and no other."""
-
     async def close(self) -> None:
         """Closes the connections."""
 
 
-def connect(url: str) -> AsyncTransport:
+class AsyncRegisteringTransport(AsyncTransport, Protocol):
+    """A transport that can also tell the server of shared memory; each method raises this package's errors alone."""
+
+    async def register(self, region: Region) -> None:
+        """Tells the server of a region."""
+
+    async def unregister(self, region: Region) -> None:
+        """Has the server forget it."""
+
+
+def connect(url: str) -> AsyncRegisteringTransport:
     """The transport for a URL (see `Address`).
 
     Raises:
@@ -55,7 +59,7 @@ def connect(url: str) -> AsyncTransport:
     return AsyncGrpcTransport(address) if address.grpc else AsyncHttpTransport(address)
 
 
-class _SharedMemory:
+class _Common:
     """What the two protocols have in common; each has its own `_client`, and its own `_errors` to translate."""
 
     _client: Any
@@ -64,17 +68,22 @@ class _SharedMemory:
         raise NotImplementedError
 
     async def register(self, region: Region) -> None:
-        """See `AsyncTransport`."""
+        """See `AsyncRegisteringTransport`."""
         with self._errors():
             await self._client.register_system_shared_memory(region.name, region.key, region.size)
 
     async def unregister(self, region: Region) -> None:
-        """See `AsyncTransport`."""
+        """See `AsyncRegisteringTransport`."""
         with self._errors():
             await self._client.unregister_system_shared_memory(region.name)
 
+    async def close(self) -> None:
+        """See `AsyncTransport`."""
+        if "_client" in vars(self):  # it is made when it is first used
+            await self._client.close()
 
-class AsyncGrpcTransport(_SharedMemory):
+
+class AsyncGrpcTransport(_Common):
     """gRPC; one channel."""
 
     def __init__(self, address: Address) -> None:
@@ -105,13 +114,8 @@ class AsyncGrpcTransport(_SharedMemory):
         except InferenceServerException as error:
             raise translated(error, self._address.netloc) from error
 
-    async def close(self) -> None:
-        """See `AsyncTransport`."""
-        if "_client" in vars(self):
-            await self._client.close()
 
-
-class AsyncHttpTransport(_SharedMemory):
+class AsyncHttpTransport(_Common):
     """HTTP; a pool of connections, as many as there are calls at one time."""
 
     def __init__(self, address: Address) -> None:
@@ -149,8 +153,3 @@ class AsyncHttpTransport(_SharedMemory):
             raise
         except (OSError, self._broken) as error:
             raise unreachable(self._address.netloc, error) from error
-
-    async def close(self) -> None:
-        """See `AsyncTransport`."""
-        if "_client" in vars(self):
-            await self._client.close()

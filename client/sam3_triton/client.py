@@ -42,7 +42,7 @@ class Sam3Client:
         self._timeout_s = timeout_s
         self._probe_timeout_s = min(timeout_s, PROBE_TIMEOUT_S)
         transport = connect(url, timeout_s)
-        self._transport = SharedMemoryTransport(transport) if shared_memory else transport
+        self._transport: Transport = SharedMemoryTransport(transport) if shared_memory else transport
         self._probing = connect(url, self._probe_timeout_s)
 
     def __enter__(self) -> Sam3Client:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import serialize_byte_tensor
 
-from sam3_triton.async_transport import AsyncTransport
+from sam3_triton.async_transport import AsyncRegisteringTransport
 from sam3_triton.errors import (
     ImageNotCachedError,
     InvalidInputError,
@@ -24,12 +24,12 @@ from sam3_triton.errors import (
     Sam3Error,
     ServerUnavailableError,
 )
-from sam3_triton.transport import Transport
+from sam3_triton.transport import RegisteringTransport
 from sam3_triton.wire import Arrays, Call, Region
 
 _IMAGE = "IMAGE"
 # Below this gRPC is about as fast: benchmarks/shared_memory.py measured x 0.7 for 0.5 MB, x 0.4 for 4 MB and more.
-WORTH_BYTES = 256 * 1024
+_WORTH_BYTES = 256 * 1024
 # Triton's words where it does not know a region (any more): it was started anew.
 _FORGOTTEN = "shared memory region"
 
@@ -85,7 +85,7 @@ class _Regions:
 class SharedMemoryTransport:
     """`Transport`."""
 
-    def __init__(self, inner: Transport) -> None:
+    def __init__(self, inner: RegisteringTransport) -> None:
         self._inner = inner
         self._regions = _Regions()
 
@@ -107,14 +107,6 @@ class SharedMemoryTransport:
         finally:
             self._regions.give_back(region)
 
-    def register(self, region: Region) -> None:
-        """See `Transport`."""
-        self._inner.register(region)
-
-    def unregister(self, region: Region) -> None:
-        """See `Transport`."""
-        self._inner.unregister(region)
-
     def close(self) -> None:
         """See `Transport`."""
         for region in self._regions.take_all():
@@ -135,7 +127,7 @@ class SharedMemoryTransport:
 class AsyncSharedMemoryTransport:
     """`AsyncTransport`."""
 
-    def __init__(self, inner: AsyncTransport) -> None:
+    def __init__(self, inner: AsyncRegisteringTransport) -> None:
         self._inner = inner
         self._regions = _Regions()
 
@@ -157,14 +149,6 @@ class AsyncSharedMemoryTransport:
         finally:
             self._regions.give_back(region)
 
-    async def register(self, region: Region) -> None:
-        """See `AsyncTransport`."""
-        await self._inner.register(region)
-
-    async def unregister(self, region: Region) -> None:
-        """See `AsyncTransport`."""
-        await self._inner.unregister(region)
-
     async def close(self) -> None:
         """See `AsyncTransport`."""
         for region in self._regions.take_all():
@@ -184,7 +168,7 @@ class AsyncSharedMemoryTransport:
 
 def _is_worth_it(call: Call) -> bool:
     image = call.inputs.get(_IMAGE)
-    return image is not None and len(image[0]) >= WORTH_BYTES
+    return image is not None and len(image[0]) >= _WORTH_BYTES
 
 
 def _through(region: Region, call: Call) -> Call:

@@ -31,17 +31,21 @@ class Transport(Protocol):
     def infer(self, call: Call, timeout_s: float) -> Arrays:
         """Makes a call; the server is told the timeout too. Raises an error of this package, and no other."""
 
-    def register(self, region: Region) -> None:
-        """Tells the server of shared memory. Raises an error of this package, and no other."""
-
-    def unregister(self, region: Region) -> None:
-        """Has the server forget it. Raises an error of this package, and no other."""
-
     def close(self) -> None:
         """Closes the connections."""
 
 
-def connect(url: str, timeout_s: float) -> Transport:
+class RegisteringTransport(Transport, Protocol):
+    """A transport that can also tell the server of shared memory; each method raises this package's errors alone."""
+
+    def register(self, region: Region) -> None:
+        """Tells the server of a region."""
+
+    def unregister(self, region: Region) -> None:
+        """Has the server forget it."""
+
+
+def connect(url: str, timeout_s: float) -> RegisteringTransport:
     """The transport for a URL (see `Address`).
 
     Args:
@@ -63,12 +67,12 @@ class _SharedMemory:
         raise NotImplementedError
 
     def register(self, region: Region) -> None:
-        """See `Transport`."""
+        """See `RegisteringTransport`."""
         with self._errors():
             self._client.register_system_shared_memory(region.name, region.key, region.size)
 
     def unregister(self, region: Region) -> None:
-        """See `Transport`."""
+        """See `RegisteringTransport`."""
         with self._errors():
             self._client.unregister_system_shared_memory(region.name)
 

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from processes import run_triton
 from repository import copy_repository, free_ports, link_artifacts
-from sam3_server import Ports, TritonServer, installation
+from sam3_server import Ports, TritonServer
 from sam3_server.launcher import model_processes
 from sam3_triton.cli import main
 from tritonclient.grpc import InferenceServerClient
-from tritonclient.utils import InferenceServerException
 
 Doctor = Callable[..., tuple[int, list[tuple[str, str, str]]]]
 REST_ON_A_SERVER = ("models", "profile", "instances", "click", "cache", "shared memory")
@@ -116,40 +116,15 @@ def harmed(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     cache = repository / "sam3_embedding_cache" / "config.pbtxt"
     text = cache.read_text().replace('"1073741824"', '"0"')
     cache.write_text(text.replace('string_value: "8"', 'string_value: "10000000"'))
-    ports = free_ports(3)
-    with installation.find() as found, (repository.parent / "log").open("w") as log:
-        command = [
-            str(found.binary),
-            f"--model-repository={repository}",
-            f"--backend-directory={found.backend_directory}",
-            "--model-control-mode=explicit",
-            "--model-config-name=half",
-            "--load-model=*",
-            "--backend-config=python,shm-region-prefix-name=sam3_0badcafe_",
-            *(f"--{name}-port={port}" for name, port in zip(("http", "grpc", "metrics"), ports, strict=True)),
-        ]
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **found.environment})
-        try:
-            control = InferenceServerClient(f"127.0.0.1:{ports[1]}")
-            wait_until_ready(control, process)
-            control.unload_model("sam3_prompt")
-            wait_until_unloaded(control, "sam3_prompt")
-            yield f"127.0.0.1:{ports[1]}"
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def wait_until_ready(client: InferenceServerClient, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            if client.is_server_ready():
-                return
-        except InferenceServerException:
-            assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    flags = (
+        "--model-config-name=half",
+        "--load-model=*",
+        "--backend-config=python,shm-region-prefix-name=sam3_0badcafe_",
+    )
+    with run_triton(repository, repository.parent / "log", *flags) as (url, control):
+        control.unload_model("sam3_prompt")
+        wait_until_unloaded(control, "sam3_prompt")
+        yield url
 
 
 def wait_until_unloaded(client: InferenceServerClient, model: str) -> None:

@@ -180,9 +180,8 @@ def test_a_click_that_takes_long_is_under_way_in_words(visitor: Visitor) -> None
 def test_the_latest_click_wins(visitor: Visitor) -> None:
     before = visitor.seen()
     held: list[Route] = []
-    visitor.page.route(
-        "**/v1/predict", lambda route: held.append(route), times=1
-    )  # the first click's request gets no farther
+    # The first click's request gets no farther.
+    visitor.page.route("**/v1/predict", lambda route: held.append(route), times=1)
     visitor.page.mouse.click(*visitor.on_screen(*TABLE))
     expect(visitor.page.locator("#workbench")).to_have_attribute("aria-busy", "true")
     with visitor.page.expect_event("requestfailed") as failed:

@@ -11,7 +11,9 @@ from sam3_triton.gateway import forms
 from sam3_triton.gateway.answers import Fault
 from sam3_triton.gateway.readiness import Readiness
 from sam3_triton.gateway.segmenter import Segmenter
+from sam3_triton.gateway.uploads import FORMATS
 
+IMAGE = f"An image file: {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 _POINTS = "JSON, [[x, y], …] or flat [x, y, …], in pixels of the image, origin top left"
 _LABELS = "JSON, a list or one number: 1 foreground, 0 background; left out: all foreground"
 FAULTS: dict[int | str, dict[str, Any]] = {
@@ -56,7 +58,7 @@ def routes(segmenter: Segmenter, readiness: Readiness, max_points: int) -> APIRo
     )
     async def predict_mask(
         request: Request,
-        image: Annotated[UploadFile, File(description="An image file: PNG, JPEG, WebP, AVIF, GIF, BMP or TIFF")],
+        image: Annotated[UploadFile, File(description=IMAGE)],
         points: Annotated[str, Form(description=_POINTS, examples=["[[300, 200]]"])],
         labels: Annotated[str, Form(description=_LABELS)] = "",
         multimask: Annotated[str, Form(description="true: choose the best of three candidates")] = "false",

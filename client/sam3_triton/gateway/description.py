@@ -16,6 +16,8 @@ def describe(app: FastAPI, with_key: bool) -> None:
     generated: Callable[[], dict[str, Any]] = app.openapi
 
     def corrected() -> dict[str, Any]:
+        if app.openapi_schema:  # made and corrected before
+            return app.openapi_schema
         document = generated()
         for path in document["paths"].values():
             for method, operation in path.items():

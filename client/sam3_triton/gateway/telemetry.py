@@ -135,10 +135,7 @@ class Telemetry:
             status = 500  # answered by whoever catches it, outside
             raise
         finally:
-            # Unknown paths are one: whoever tries many must not fill the memory with counters.
-            # Nor does a request that was refused at the door have a route.
-            asked = scope["path"] if scope["path"] in scope["app"].openapi()["paths"] else "other"
-            self._metrics.count(getattr(scope.get("route"), "path", None) or asked, status, record)
+            self._metrics.count(_path(scope), status, record)
             _log(scope, status, record)
 
 
@@ -149,6 +146,14 @@ def log_to_stdout() -> None:
     ACCESS_LOG.addHandler(handler)
     ACCESS_LOG.setLevel(logging.INFO)
     ACCESS_LOG.propagate = False
+
+
+def _path(scope: Scope) -> str:
+    """The path of the request's route. Unknown ones are one: whoever tries many must not fill the memory."""
+    if path := getattr(scope.get("route"), "path", None):
+        return str(path)
+    # Refused at the door, before it had a route.
+    return scope["path"] if scope["path"] in scope["app"].openapi()["paths"] else "other"
 
 
 def _add_headers(headers: MutableHeaders, record: Record) -> None:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, File, Form, Request, UploadFile
 from sam3_triton.errors import InvalidInputError
 from sam3_triton.gateway import forms
 from sam3_triton.gateway.answers import Fault, ImageAnswer, MaskFormat, PredictionAnswer, candidates, size
-from sam3_triton.gateway.contract import FAULTS
+from sam3_triton.gateway.contract import FAULTS, IMAGE
 from sam3_triton.gateway.segmenter import Segmenter
 from sam3_triton.gateway.telemetry import Record
 
@@ -18,7 +18,6 @@ from sam3_triton.gateway.telemetry import Record
 _POINTS = "JSON, [[x, y], …], in pixels of the image, origin top left"
 _LABELS = "JSON, 1 foreground or 0 background for each point; left out: all foreground"
 _MASK_INPUT = "Refinement: a candidate's `low_res_logits` of an earlier answer, as JSON, as it came"
-_IMAGE = "An image file: PNG, JPEG, WebP, AVIF, GIF, BMP or TIFF"
 
 
 def routes(segmenter: Segmenter, max_points: int) -> APIRouter:
@@ -26,7 +25,7 @@ def routes(segmenter: Segmenter, max_points: int) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["v1"])
 
     @router.post("/images", responses=FAULTS)
-    async def set_image(request: Request, image: Annotated[UploadFile, File(description=_IMAGE)]) -> ImageAnswer:
+    async def set_image(request: Request, image: Annotated[UploadFile, File(description=IMAGE)]) -> ImageAnswer:
         """Has an image encoded and cached, so that the first click on it is as fast as any other."""
         upload = await segmenter.inspect(request, image)
         cache_hit = await segmenter.set_image(request, upload)
@@ -48,7 +47,7 @@ def routes(segmenter: Segmenter, max_points: int) -> APIRouter:
     )
     async def predict(
         request: Request,
-        image: Annotated[UploadFile | None, File(description=f"{_IMAGE}. This or `image_id`.")] = None,
+        image: Annotated[UploadFile | None, File(description=f"{IMAGE}. This or `image_id`.")] = None,
         image_id: Annotated[str, Form(description="What an earlier answer gave, instead of the image")] = "",
         points: Annotated[str, Form(description=_POINTS, examples=["[[300, 200]]"])] = "",
         labels: Annotated[str, Form(description=_LABELS)] = "",
