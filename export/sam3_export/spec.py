@@ -53,8 +53,8 @@ class ComponentSpec:
 FEATURE_TOLERANCE = 2e-4
 LOGIT_TOLERANCE = 2e-4
 SCORE_TOLERANCE = 2e-4
-# Dynamic quantisation rounds activations and weights to 8 bits. Seen on the demonstration checkpoint: 0.024, and masks
-# that agree with those of fp32 by an IoU of 0.993 on average.
+# Dynamic quantisation rounds activations and weights to 8 bits. Seen on the demonstration checkpoint: 0.040 at the
+# gate, 0.024 on scenes, and masks that agree with those of fp32 by an IoU of 0.993 on average.
 INT8_FEATURE_TOLERANCE = 0.08
 # The masks of an artifact and of PyTorch, at the network's resolution.
 MINIMUM_MASK_IOU = 0.999
