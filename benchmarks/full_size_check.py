@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from sam3_export.formats import run_module
+from sam3_export.artifacts import run_module
 from sam3_export.modules import ImageEncoder, MaskDecoder
 from sam3_server import Ports, TritonServer
 from sam3_triton import Sam3Client

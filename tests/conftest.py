@@ -33,11 +33,11 @@ def exported_unstable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with the checkpoint that sam3-export takes where none is named, as ONNX in fp32 and int8."""
+    """A repository with the checkpoint that sam3-export takes where none is named, in every format that a profile for CPUs serves, and fp16."""
     from sam3_export.cli import main
 
     repository = copy_repository(tmp_path_factory.mktemp("demo"))
-    assert main(["--repository", str(repository), "--formats", "onnx,onnx-int8"]) == 0
+    assert main(["--repository", str(repository), "--formats", "onnx,onnx-fp16,onnx-int8,torchscript"]) == 0
     return repository
 
 
@@ -46,7 +46,7 @@ def _export(folder: Path, checkpoint: Path) -> Path:
 
     repository = copy_repository(folder)
     arguments = ["--checkpoint", str(checkpoint), "--config", str(golden.CONFIG), "--repository", str(repository)]
-    arguments += ["--formats", "onnx,onnx-int8,torchscript"]
+    arguments += ["--formats", "onnx,onnx-fp16,onnx-int8,torchscript,torchscript-fp16"]
     with pytest.MonkeyPatch.context() as patch:
         # PyTorch treats a model of SAM 3's own size another way than a tiny one: have it treat this one so.
         patch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 0)

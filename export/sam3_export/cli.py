@@ -12,7 +12,7 @@ from sam3_export.errors import ExportError
 
 _DEMO_CHECKPOINT = Path(__file__).parent / "demo" / "sam3_demo.pt"
 # The keys of formats.FORMATS, known without importing torch; and those that every deployment can use.
-_FORMATS = ("onnx", "onnx-int8", "torchscript")
+_FORMATS = ("onnx", "onnx-fp16", "onnx-int8", "torchscript", "torchscript-fp16")
 _USUAL_FORMATS = ("onnx", "torchscript")
 
 
@@ -51,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_formats,
         default=_USUAL_FORMATS,
         metavar="LIST",
-        help=f"comma-separated, of {', '.join(_FORMATS)} (default: {','.join(_USUAL_FORMATS)}); onnx-int8 is an image "
-        "encoder for CPUs, smaller and faster, beside the mask decoder of onnx",
+        help=f"comma-separated, of {', '.join(_FORMATS)} (default: {','.join(_USUAL_FORMATS)}); those in fp16 are "
+        "for GPUs; onnx-int8 is an image encoder for CPUs, smaller and faster, beside the mask decoder of onnx",
     )
     return parser
 

@@ -26,7 +26,7 @@ class ImageEncoder(nn.Module):
 
     Args of `forward`: `pixels` uint8 [B, S, S, 3], RGB, at the network's resolution.
     Returns: (high_res_features_0 [B, C/8, 4g, 4g], high_res_features_1 [B, C/4, 2g, 2g],
-    image_embedding [B, C, g, g]), fp32, where g = S / patch size; C = 256 and g = 72 for SAM 3.
+    image_embedding [B, C, g, g]), of the weights' dtype, where g = S / patch size; C = 256 and g = 72 for SAM 3.
     """
 
     def __init__(self, model: Sam3TrackerModel) -> None:
@@ -41,6 +41,7 @@ class ImageEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See the class."""
         scaled = (pixels.permute(0, 3, 1, 2).float() / 255 - PIXEL_MEAN) / PIXEL_STD
+        scaled = scaled.to(self.conv_s0.weight.dtype)
         tokens = self.backbone(scaled).last_hidden_state
         # Meta's predictor adds this embedding to the level that becomes the image embedding;
         # transformers adds it to the level that is dropped.
@@ -71,6 +72,7 @@ class MaskDecoder(nn.Module):
         self.prompt_encoder = model.prompt_encoder
         self.decoder = model.mask_decoder
         self.image_size = float(model.prompt_encoder.input_image_size)
+        # A buffer, so that it stays in fp32 where the weights are fp16, as everything that coordinates are made of.
         with torch.no_grad():
             positions = model.get_image_wide_positional_embeddings()
         self.register_buffer("image_positions", positions, persistent=False)
@@ -91,15 +93,15 @@ class MaskDecoder(nn.Module):
         logits, scores = self._all_tokens(
             image_embedding,
             [high_res_features_0, high_res_features_1],
-            self._sparse(point_coords, point_labels),
-            self._dense(mask_input, has_mask_input),
+            self._sparse(point_coords, point_labels).to(image_embedding.dtype),
+            self._dense(mask_input.to(image_embedding.dtype), has_mask_input),
             point_labels == EMPTY,
         )
         tokens = self._replace_unstable(mask_tokens.long(), logits, scores)
         scores, order = torch.sort(scores.gather(1, tokens), dim=1, descending=True)
         tokens = tokens.gather(1, order)
         index = tokens[:, :, None, None].expand(-1, -1, logits.shape[2], logits.shape[3])
-        return logits.gather(1, index), scores
+        return logits.gather(1, index).float(), scores
 
     def _sparse(self, coords: Tensor, labels: Tensor) -> Tensor:
         coords, labels = coords.unsqueeze(1) * self.image_size, labels.unsqueeze(1)
@@ -130,7 +132,7 @@ class MaskDecoder(nn.Module):
             hidden = torch.zeros_like(empty, dtype=embedding.dtype).masked_fill(empty, _HIDDEN)
             bias = F.pad(hidden, (len(tokens), 0))[:, None, None]
         tokens = torch.cat([tokens.expand(batch, 1, -1, -1), sparse], dim=2)
-        positions = self.image_positions.expand(batch, -1, -1, -1)
+        positions = self.image_positions.to(embedding.dtype).expand(batch, -1, -1, -1)
         tokens, keys = two_way(decoder.transformer, tokens, embedding + dense, positions, bias)
         keys = keys.transpose(2, 3).reshape(batch, channels, height, width)
         upscaled = decoder.activation(decoder.upscale_layer_norm(decoder.upscale_conv1(keys) + high_res[1]))
@@ -139,7 +141,7 @@ class MaskDecoder(nn.Module):
             [mlp(tokens[:, 0, 2 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
         )
         logits = (weights @ upscaled.flatten(2)).reshape(batch, -1, upscaled.shape[2], upscaled.shape[3])
-        return logits, decoder.iou_prediction_head(tokens[:, 0, 1])
+        return logits, decoder.iou_prediction_head(tokens[:, 0, 1].float())
 
     def _replace_unstable(self, tokens: Tensor, logits: Tensor, scores: Tensor) -> Tensor:
         """Token 0 gives way to the best-scored other one where its mask is unstable, as in Meta's predictor."""

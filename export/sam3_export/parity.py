@@ -11,10 +11,10 @@ from torch import nn
 
 from sam3_export import samples
 from sam3_export.architecture import Architecture
+from sam3_export.artifacts import Artifact, Declared, cast, run_module
 from sam3_export.errors import ExportError
-from sam3_export.formats import Artifact, Declared, run_module
 from sam3_export.samples import Arrays
-from sam3_export.spec import MINIMUM_MASK_IOU, ComponentSpec, TensorSpec
+from sam3_export.spec import ComponentSpec, TensorSpec
 
 # Other seeds than the sample that an artifact was traced on.
 _SEED = 1000
@@ -35,19 +35,20 @@ class Case:
 
 @dataclass
 class Parity:
-    """What was measured: per case and output, the largest difference as a fraction of the tolerance's scale."""
+    """What was measured, and what the artifact answered to each case.
+
+    `differences` has per case and output the largest difference as a fraction of the tolerance's scale.
+    """
 
     differences: dict[str, dict[str, float]] = field(default_factory=dict)
     minimum_mask_iou: float | None = None
+    answers: dict[str, Arrays] = field(default_factory=dict)
 
 
-def encoder_cases(module: nn.Module, spec: ComponentSpec, architecture: Architecture) -> list[Case]:
-    """Images in batches of several sizes."""
-    cases = []
-    for batch in samples.PARITY_BATCHES:
-        inputs = samples.pixels(architecture, batch, _SEED + batch)
-        cases.append(Case(f"batch of {batch}", inputs, run_module(module, spec, inputs)))
-    return cases
+def encoder_case(module: nn.Module, spec: ComponentSpec, architecture: Architecture, batch: int) -> Case:
+    """A batch of images."""
+    inputs = samples.pixels(architecture, batch, _SEED + batch)
+    return Case(f"batch of {batch}", inputs, run_module(module, spec, inputs))
 
 
 def decoder_cases(module: nn.Module, spec: ComponentSpec, architecture: Architecture, features: Arrays) -> list[Case]:
@@ -67,9 +68,10 @@ def check(
     mask_size: int,
     report: Callable[[str], None] = lambda case: None,
 ) -> Parity:
-    """Compares an artifact with PyTorch: names, dtypes, shapes, values, then the masks.
+    """Compares an artifact with PyTorch in fp32: names, dtypes, shapes, values, then the masks.
 
     Args:
+        spec: of the artifact, in its format (see `Format.adapt`).
         mask_size: side in pixels to which logits are resized before their masks are compared.
         report: told the name of each case before it is run.
 
@@ -80,16 +82,18 @@ def check(
     parity = Parity()
     for case in cases:
         report(case.name)
-        answer = artifact.run(case.inputs)
+        answer = artifact.run(cast(case.inputs, spec))
+        parity.answers[case.name] = answer
         parity.differences[case.name] = {
             tensor.name: _compare(tensor, spec, case, answer.get(tensor.name)) for tensor in spec.outputs
         }
         if "MASK_LOGITS" in answer:
             iou = mask_iou(answer["MASK_LOGITS"], case.expected["MASK_LOGITS"], mask_size)
             parity.minimum_mask_iou = min(iou, parity.minimum_mask_iou or 1.0)
-            if not iou >= MINIMUM_MASK_IOU:
+            if not iou >= spec.minimum_mask_iou:
                 raise ParityError(
-                    f"{spec.title}, {case.name}: a mask's IoU with PyTorch's is {iou:.4f}, below {MINIMUM_MASK_IOU}"
+                    f"{spec.title}, {case.name}: a mask's IoU with PyTorch's is {iou:.4f}, "
+                    f"below {spec.minimum_mask_iou}"
                 )
     return parity
 
@@ -128,7 +132,7 @@ def _compare(tensor: TensorSpec, spec: ComponentSpec, case: Case, found: np.ndar
     if found.shape != expected.shape:
         raise ParityError(f"{where} has the shape {found.shape}, not {expected.shape}")
     scale = max(1.0, float(np.abs(expected).max()))
-    difference = float(np.abs(found - expected).max()) / scale
+    difference = float(np.abs(found.astype(np.float32) - expected).max()) / scale
     tolerance = spec.tolerances[tensor.name]
     if not difference <= tolerance:  # NaN fails too
         raise ParityError(f"{where} differs from PyTorch by {difference:.2e} of its scale, more than {tolerance:.0e}")

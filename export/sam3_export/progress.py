@@ -9,27 +9,50 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+# Below this, in seconds, an estimate says nothing.
+_WORTH_TELLING = 30.0
+
 
 class Steps:
-    """Announces steps on standard error."""
+    """Announces steps on standard error, and estimates what is left once it knows what a unit of work takes."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
+        self._left = 0.0
+        self._unit_s: float | None = None
+
+    def plan(self, cost: float) -> None:
+        """Says how many units of work all steps to come are."""
+        self._left = cost
+
+    def measured(self, seconds: float) -> None:
+        """Says what one unit takes; the first word also tells how long all that is planned will take."""
+        first, self._unit_s = self._unit_s is None, seconds
+        if first and (estimate := self._estimate()):
+            self._say(f"That will take{estimate.removesuffix(' left')}, if the machine stays as busy as it is.")
 
     @contextmanager
-    def step(self, title: str) -> Iterator[Step]:
-        """Runs the body as one step; a step that raises is left without its closing line."""
+    def step(self, title: str, cost: float = 0.0) -> Iterator[Step]:
+        """Runs the body as one step of so many units; a step that raises is left without its closing line."""
         if self._console.is_terminal:
             columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
             with Progress(*columns, console=self._console, transient=True) as live:
-                task = live.add_task(title, total=None)
-                step = Step(lambda detail: live.update(task, description=f"{title}: {detail}"))
+                task = live.add_task(f"{title}{self._estimate()}", total=None)
+                step = Step(lambda detail: live.update(task, description=f"{title}: {detail}{self._estimate()}"))
                 yield step
         else:
-            self._console.print(f"{title} ...", soft_wrap=True, markup=False)
+            self._say(f"{title} ...{self._estimate()}")
             step = Step(lambda detail: None)
             yield step
-        self._console.print(f"{title}: {step.result or 'done'} ({step.seconds:.1f} s)", soft_wrap=True, markup=False)
+        self._left -= cost
+        self._say(f"{title}: {step.result or 'done'} ({step.seconds:.1f} s)")
+
+    def _estimate(self) -> str:
+        seconds = 0.0 if self._unit_s is None else self._left * self._unit_s
+        return f" about {max(1, round(seconds / 60))} min left" if seconds > _WORTH_TELLING else ""
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, markup=False)
 
 
 class Step:

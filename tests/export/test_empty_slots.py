@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from sam3_export import checkpoint, samples, spec
-from sam3_export.formats import FORMATS, run_module
+from sam3_export.artifacts import run_module
+from sam3_export.formats import FORMATS
 from sam3_export.modules import ImageEncoder, MaskDecoder
 from sam3_export.samples import CANDIDATE_TOKENS, SINGLE_TOKEN, Arrays, PromptShape
 from sam3_export.spec import BACKGROUND, BOX_FIRST, BOX_SECOND, EMPTY, FOREGROUND, PADDING

@@ -156,7 +156,7 @@ def run(repository: Path, *arguments: str) -> int:
 def _altered_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """TorchScript is written with a weight that is slightly off."""
     import torch
-    from sam3_export.formats import TorchScript
+    from sam3_export.torchscript_formats import TorchScript
 
     write = TorchScript.write
 
@@ -188,7 +188,7 @@ def _full_disk_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _unexportable(monkeypatch: pytest.MonkeyPatch) -> None:
     """The exporters tell of what they cannot translate by a RuntimeError of many lines."""
-    from sam3_export.formats import TorchScript
+    from sam3_export.torchscript_formats import TorchScript
 
     def fail(self, module, spec, sample, path) -> None:  # type: ignore[no-untyped-def]
         path.write_bytes(b"half")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from image_preprocess import decode, to_network_pixels
 from sam3_export import checkpoint, samples, spec
-from sam3_export.formats import run_module
+from sam3_export.artifacts import run_module
 from sam3_export.modules import ImageEncoder, MaskDecoder
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sam3_export import parity
-from sam3_export.formats import Declared
+from sam3_export.artifacts import Declared
 from sam3_export.samples import Arrays
 from sam3_export.spec import BATCH, MASKS, ComponentSpec, TensorSpec
 

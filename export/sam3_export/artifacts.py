@@ -1,0 +1,87 @@
+"""What an artifact is: a component written in some format, which can be loaded and run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from sam3_export.samples import Arrays
+from sam3_export.spec import Axis, ComponentSpec
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A tensor as an artifact itself declares it; `axes` has a name or None where the length is open."""
+
+    name: str
+    dtype: str
+    axes: tuple[Axis | None, ...]
+
+
+class Artifact(Protocol):
+    """A loaded artifact."""
+
+    def declared(self) -> tuple[list[Declared], list[Declared]] | None:
+        """Inputs and outputs as the file declares them; None where the format declares none."""
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Inputs to outputs, by their names in the spec."""
+
+
+class Format(Protocol):
+    """One way of writing a component."""
+
+    name: str
+    file_name: str
+
+    def adapt(self, spec: ComponentSpec) -> ComponentSpec | None:
+        """The component as this format has it: its dtypes and tolerances. None: there is no such artifact of it."""
+
+    def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
+        """Exports `module`, which is in fp32, to `path`, traced on `sample`; both `spec` and `sample` as adapted."""
+
+    def load(self, spec: ComponentSpec, path: Path) -> Artifact:
+        """Opens what `write` wrote."""
+
+
+def cast(arrays: Arrays, spec: ComponentSpec) -> Arrays:
+    """The inputs of a component, in its spec's dtypes."""
+    return {tensor.name: arrays[tensor.name].astype(tensor.dtype, copy=False) for tensor in spec.inputs}
+
+
+def tensors(spec: ComponentSpec, arrays: Arrays) -> tuple[torch.Tensor, ...]:
+    """The arrays as the module's positional arguments."""
+    return tuple(torch.from_numpy(np.ascontiguousarray(arrays[tensor.name])) for tensor in spec.inputs)
+
+
+def run_module(
+    module: nn.Module, spec: ComponentSpec, inputs: Arrays, device: torch.device = torch.device("cpu")
+) -> Arrays:
+    """Inputs to outputs through a PyTorch module, traced or not, that lies on `device`."""
+    with torch.inference_mode():
+        results = module(*(tensor.to(device) for tensor in tensors(spec, inputs)))
+    return {tensor.name: result.cpu().numpy() for tensor, result in zip(spec.outputs, results, strict=True)}
+
+
+@contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Hides the exporters' advice to their own developers; errors still raise."""
+    levels = {name: logging.getLogger(name).level for name in loggers}
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

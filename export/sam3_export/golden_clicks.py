@@ -1,0 +1,142 @@
+"""Golden clicks: a picture, a few prompts and PyTorch's answers, kept beside the artifacts.
+
+Whoever serves the artifacts replays them (`sam3 doctor --golden`): an engine that is wrong on *that* machine is found
+before it takes traffic. Here they are the last gate: both halves of a format, one after the other.
+
+    golden/image.png      the picture, of the network's own resolution, so that no resize stands between
+    golden/clicks.json    prompts in pixels, scores, and for each format's image encoder the bounds
+    golden/logits.npz     for each click its LOW_RES_LOGITS, fp32 [M, h, w], within +-32, best score first
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sam3_export import samples
+from sam3_export.architecture import Architecture
+from sam3_export.parity import ParityError, mask_iou
+from sam3_export.samples import Arrays
+from sam3_export.spec import BACKGROUND, BOX_FIRST, BOX_SECOND, FOREGROUND, PADDING, Drift
+
+FOLDER = "golden"
+# As LOW_RES_LOGITS are handed out (sam3_mask_postprocess).
+_LOGIT_BOUND = 32.0
+_LEFT, _TOP, _RIGHT, _BOTTOM = samples.RECTANGLE
+_RECTANGLE_CENTRE = ((_LEFT + _RIGHT) / 2, (_TOP + _BOTTOM) / 2)
+
+
+@dataclass(frozen=True)
+class Click:
+    """A prompt on a picture of `samples.pixels`; points and box are fractions of its side, in the order x, y."""
+
+    name: str
+    points: tuple[tuple[float, float], ...] = ()
+    labels: tuple[int, ...] = ()
+    box: tuple[float, float, float, float] | None = None
+    multimask: bool = False
+
+    def inputs(self, architecture: Architecture) -> Arrays:
+        """The decoder's inputs, a batch of one, without the features."""
+        corners = [] if self.box is None else [self.box[:2], self.box[2:]]
+        corner_labels = [] if self.box is None else [BOX_FIRST, BOX_SECOND]
+        tokens = samples.CANDIDATE_TOKENS if self.multimask else samples.SINGLE_TOKEN
+        side = architecture.low_res_size
+        return {
+            "POINT_COORDS": np.array([[*corners, *self.points, (0, 0)]], np.float32),
+            "POINT_LABELS": np.array([[*corner_labels, *self.labels, PADDING]], np.int32),
+            "MASK_INPUT": np.zeros((1, 1, side, side), np.float32),
+            "HAS_MASK_INPUT": np.array([[False]]),
+            "MASK_TOKENS": np.array([tokens], np.int32),
+        }
+
+
+CLICKS = (
+    Click("a point on the disc", (samples.DISC_CENTRE,), (FOREGROUND,)),
+    Click("a box around the rectangle", box=samples.RECTANGLE),
+    Click(
+        "a point on the rectangle and one beside it, candidates",
+        (_RECTANGLE_CENTRE, samples.DISC_CENTRE),
+        (FOREGROUND, BACKGROUND),
+        multimask=True,
+    ),
+)
+
+
+class GoldenClicks:
+    """The clicks on one picture, with the answers of the PyTorch modules in fp32."""
+
+    def __init__(
+        self, architecture: Architecture, pixels: np.ndarray, features: Arrays, decode: Callable[[Arrays], Arrays]
+    ) -> None:
+        """
+        Args:
+            pixels: uint8 [1, S, S, 3], of `samples.pixels`.
+            features: what the image encoder makes of them.
+            decode: the mask decoder.
+        """
+        self._architecture = architecture
+        self._pixels = pixels
+        self._answers = [decode({**features, **click.inputs(architecture)}) for click in CLICKS]
+        self._bounds: dict[str, Drift] = {}
+
+    def check(self, encoder_file: str, features: Arrays, decode: Callable[[Arrays], Arrays], bounds: Drift) -> Drift:
+        """Replays the clicks through a format's own halves, and returns the largest drift from the answers.
+
+        Args:
+            encoder_file: the format's image encoder, by whose name a server's bounds are looked up.
+            features: what that encoder makes of the picture.
+
+        Raises:
+            ParityError: a drift beyond the bounds.
+        """
+        drifts = []
+        for click, answer in zip(CLICKS, self._answers, strict=True):
+            found = decode({**features, **click.inputs(self._architecture)})
+            drift = _drift(found, answer)
+            if not drift.within(bounds):
+                raise ParityError(f"golden click, {click.name}: {drift}, but the bounds are {bounds}")
+            drifts.append(drift)
+        self._bounds[encoder_file] = bounds
+        return Drift.worst(drifts)
+
+    def write(self, folder: Path) -> None:
+        """Writes the three files into a new folder."""
+        folder.mkdir()
+        size = self._architecture.image_size
+        Image.fromarray(self._pixels[0]).save(folder / "image.png")
+        entries = [
+            {
+                "name": click.name,
+                "points": [[size * x, size * y] for x, y in click.points],
+                "labels": click.labels,
+                "box": click.box and [size * value for value in click.box],
+                "multimask": click.multimask,
+                "scores": answer["SCORES"][0].tolist(),
+            }
+            for click, answer in zip(CLICKS, self._answers, strict=True)
+        ]
+        bounds = {name: asdict(drift) for name, drift in self._bounds.items()}
+        (folder / "clicks.json").write_text(json.dumps({"clicks": entries, "bounds": bounds}, indent=2) + "\n")
+        logits = {
+            click.name: _clamped(answer["MASK_LOGITS"])[0] for click, answer in zip(CLICKS, self._answers, strict=True)
+        }
+        np.savez_compressed(folder / "logits.npz", **logits)
+
+
+def _drift(found: Arrays, expected: Arrays) -> Drift:
+    logits, wanted = _clamped(found["MASK_LOGITS"]), _clamped(expected["MASK_LOGITS"])
+    return Drift(
+        logits=float(np.abs(logits - wanted).max() / max(1.0, np.abs(wanted).max())),
+        score=float(np.abs(found["SCORES"] - expected["SCORES"]).max()),
+        mask_iou=mask_iou(logits, wanted, wanted.shape[-1]),
+    )
+
+
+def _clamped(logits: np.ndarray) -> np.ndarray:
+    return logits.clip(-_LOGIT_BOUND, _LOGIT_BOUND)

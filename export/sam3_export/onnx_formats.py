@@ -1,0 +1,157 @@
+"""The formats for ONNX Runtime: one self-contained file each."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sam3_export.artifacts import Declared, quiet, tensors
+from sam3_export.half_precision import half
+from sam3_export.samples import Arrays
+from sam3_export.spec import IMAGE_ENCODER, ComponentSpec, in_fp16, in_int8
+
+ONNX_OPSET = 18
+_ONNX_TO_NUMPY = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(uint8)": "uint8",
+    "tensor(int32)": "int32",
+    "tensor(bool)": "bool",
+}
+_EXPORTERS = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
+
+
+class Onnx:
+    """ONNX in fp32, through torch.export."""
+
+    name = "onnx"
+    file_name = "model.onnx"
+
+    def adapt(self, spec: ComponentSpec) -> ComponentSpec | None:
+        """See `Format`."""
+        return spec
+
+    def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
+        """See `Format`."""
+        import onnx_ir
+
+        dynamic_shapes = tuple(dict.fromkeys(tensor.dynamic_axes, torch.export.Dim.DYNAMIC) for tensor in spec.inputs)
+        with quiet(*_EXPORTERS), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                tensors(spec, sample),
+                dynamo=True,
+                opset_version=ONNX_OPSET,
+                input_names=[tensor.name for tensor in spec.inputs],
+                output_names=[tensor.name for tensor in spec.outputs],
+                dynamic_shapes=dynamic_shapes,
+                verbose=False,
+            )
+            if program is None:
+                raise RuntimeError("torch.onnx.export returned no program")
+            _name_axes(program.model, spec)
+            # Not program.save: above 1.5 GB that puts the weights into a second file. Protobuf holds 2 GB,
+            # and SAM 3's encoder in fp32 is 1.8 GB.
+            onnx_ir.save(program.model, path)
+
+    def load(self, spec: ComponentSpec, path: Path) -> OnnxArtifact:
+        """See `Format`."""
+        return OnnxArtifact(path)
+
+
+class OnnxFp16(Onnx):
+    """ONNX in fp16 (see `half_precision`), for GPUs; a CPU runs it too, in fp32 between roundings to fp16."""
+
+    name = "onnx-fp16"
+    file_name = "model.fp16.onnx"
+
+    def adapt(self, spec: ComponentSpec) -> ComponentSpec | None:
+        """See `Format`."""
+        return in_fp16(spec)
+
+    def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
+        """See `Format`."""
+        # ONNX has no attention before opset 23; as it is written out by default, its softmax would be in fp16.
+        super().write(half(module, own_softmax=True), spec, sample, path)
+
+
+class OnnxInt8(Onnx):
+    """ONNX whose matrix products run in 8 bits, for CPUs; weights are quantised now, activations when it runs.
+
+    Of the image encoder alone: the mask decoder is small, and its products are not where its time goes.
+    """
+
+    name = "onnx-int8"
+    file_name = "model.int8.onnx"
+
+    def adapt(self, spec: ComponentSpec) -> ComponentSpec | None:
+        """See `Format`."""
+        return in_int8(spec) if spec.model_name == IMAGE_ENCODER else None
+
+    def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
+        """See `Format`; takes the fp32 file beside it where there is one."""
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        full = path.with_name(Onnx.file_name)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            if not full.exists():
+                full = Path(folder) / Onnx.file_name
+                super().write(module, spec, sample, full)
+            with quiet(""):
+                quantize_dynamic(
+                    full,
+                    path,
+                    op_types_to_quantize=["MatMul"],
+                    weight_type=QuantType.QInt8,
+                    # A scale for each output channel halves the error at the gate; 7 bits of each weight, or sums
+                    # overflow on CPUs without VNNI.
+                    per_channel=True,
+                    reduce_range=True,
+                    # Products of two activations, in attention, stay in fp32.
+                    extra_options={"MatMulConstBOnly": True},
+                )
+
+
+class OnnxArtifact:
+    """An ONNX file in ONNX Runtime, on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        # Each case is run once: what an arena keeps for the next run is gigabytes at SAM 3's size.
+        options.enable_cpu_mem_arena = False
+        options.log_severity_level = 3  # errors: that fp16 has no kernels for a CPU is known
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def declared(self) -> tuple[list[Declared], list[Declared]]:
+        """See `Artifact`."""
+
+        def read(nodes) -> list[Declared]:  # type: ignore[no-untyped-def]
+            return [Declared(node.name, _ONNX_TO_NUMPY.get(node.type, node.type), tuple(node.shape)) for node in nodes]
+
+        return read(self.session.get_inputs()), read(self.session.get_outputs())
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """See `Artifact`."""
+        names = [output.name for output in self.session.get_outputs()]
+        return dict(zip(names, self.session.run(names, inputs), strict=True))
+
+
+def _name_axes(model, spec: ComponentSpec) -> None:  # type: ignore[no-untyped-def]
+    """Gives the open axes the spec's names, the same in inputs and outputs, and leaves the others numbers."""
+    import onnx_ir
+
+    for values, declared in ((model.graph.inputs, spec.inputs), (model.graph.outputs, spec.outputs)):
+        for value, tensor in zip(values, declared, strict=True):
+            inferred = value.shape
+            if inferred is None or len(inferred) != len(tensor.axes):
+                raise RuntimeError(f"the exporter gives {tensor.name} the shape {inferred}")
+            for position, axis in enumerate(tensor.axes):
+                length = inferred[position]
+                if isinstance(length, int) and length != axis:
+                    raise RuntimeError(f"the exporter baked axis {position} of {tensor.name} in as {length}")
+            value.shape = onnx_ir.Shape(tensor.axes)
