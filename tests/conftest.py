@@ -33,7 +33,7 @@ def exported_unstable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with the checkpoint that sam3-export takes where none is named, in every format that a profile for CPUs serves, and fp16."""
+    """The demonstration checkpoint (no --checkpoint), in all formats that tests serve."""
     from sam3_export.cli import main
 
     repository = copy_repository(tmp_path_factory.mktemp("demo"))

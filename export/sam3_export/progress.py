@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-# Below this, in seconds, an estimate says nothing.
-_WORTH_TELLING = 30.0
+# Seconds of a unit below which what is not planned takes longer than what is.
+_LEAST_UNIT_S = 1.0
 
 
 class Steps:
@@ -29,7 +29,7 @@ class Steps:
         """Says what one unit takes; the first word also tells how long all that is planned will take."""
         first, self._unit_s = self._unit_s is None, seconds
         if first and (estimate := self._estimate()):
-            self._say(f"That will take{estimate.removesuffix(' left')}, if the machine stays as busy as it is.")
+            self._say(f"An image takes {seconds:.0f} s in PyTorch:{estimate}, if the machine stays as busy as it is")
 
     @contextmanager
     def step(self, title: str, cost: float = 0.0) -> Iterator[Step]:
@@ -48,8 +48,9 @@ class Steps:
         self._say(f"{title}: {step.result or 'done'} ({step.seconds:.1f} s)")
 
     def _estimate(self) -> str:
-        seconds = 0.0 if self._unit_s is None else self._left * self._unit_s
-        return f" about {max(1, round(seconds / 60))} min left" if seconds > _WORTH_TELLING else ""
+        if self._unit_s is None or self._unit_s < _LEAST_UNIT_S:
+            return ""
+        return f" about {max(1, round(self._left * self._unit_s / 60))} min left"
 
     def _say(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, markup=False)

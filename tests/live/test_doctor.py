@@ -284,3 +284,65 @@ def test_colours_are_for_terminals_whose_users_want_them(wanted: bool) -> None:
     assert result.returncode == 1
     assert ("\033[31mfault" in shown) == wanted
     assert "fault" in shown
+
+
+def test_golden_clicks_on_the_server_they_were_made_for(server, exported: Path, doctor: Doctor) -> None:
+    code, told = doctor(server.grpc_url, "--repository", str(exported), "--golden")
+    assert code == 0
+    ((mark, text),) = of(told, "golden")
+    assert mark == "ok"
+    assert text.startswith("3 golden clicks on model.onnx are PyTorch's: logits ")
+
+
+def test_golden_clicks_on_a_server_with_other_weights(
+    serve, exported: Path, exported_unstable: Path, doctor: Doctor
+) -> None:
+    # Only what replaces an unstable mask differs between the two: as an engine does that is wrong in one layer.
+    code, told = doctor(serve(exported_unstable).grpc_url, "--repository", str(exported), "--golden")
+    assert code == 1
+    ((mark, text),) = of(told, "golden")
+    assert mark == "fault"
+    assert "the bounds of model.onnx are logits 1.0e-02 of scale" in text
+    assert "let it take no traffic" in text
+
+
+@pytest.mark.parametrize(
+    ("harm", "fault"),
+    [
+        (lambda folder: (folder / "logits.npz").unlink(), "logits.npz: No such file"),
+        (lambda folder: (folder / "clicks.json").write_text("{"), "is damaged (JSONDecodeError"),
+        (lambda folder: (folder / "logits.npz").write_bytes(b"none"), "is damaged"),
+        (
+            lambda folder: _rename_bounds(folder / "clicks.json"),
+            "the server runs model.onnx, which this export does not",
+        ),
+    ],
+    ids=["missing", "no JSON", "no arrays", "another format"],
+)
+def test_golden_clicks_that_are_not_whole(
+    server, exported: Path, tmp_path: Path, doctor: Doctor, harm: Callable[[Path], object], fault: str
+) -> None:
+    repository = copy_repository(tmp_path)
+    link_artifacts(exported, repository)
+    exports = repository / "sam3" / "exports"
+    exports.unlink()
+    shutil.copytree(exported / "sam3" / "exports", exports, symlinks=True)
+    harm(exports / "current" / "golden")
+    code, told = doctor(server.grpc_url, "--repository", str(repository), "--golden")
+    assert code == 1
+    ((mark, text),) = of(told, "golden")
+    assert mark == "fault"
+    assert fault in text
+
+
+def test_golden_clicks_without_a_server(exported: Path, doctor: Doctor) -> None:
+    (port,) = free_ports(1)
+    code, told = doctor(f"127.0.0.1:{port}", "--repository", str(exported), "--golden")
+    assert code == 1
+    assert of(told, "golden") == [("skipped", "not checked: no server answers")]
+
+
+def _rename_bounds(path: Path) -> None:
+    document = json.loads(path.read_text())
+    document["bounds"] = {"model.other.onnx": document["bounds"]["model.onnx"]}
+    path.write_text(json.dumps(document))

@@ -8,6 +8,8 @@ from typing import Any
 
 from sam3_triton.cli.arguments import add_url
 
+_REPOSITORY = Path("model_repository")
+
 
 def add_parser(commands: Any) -> None:
     """The arguments of the command."""
@@ -20,6 +22,13 @@ def add_parser(commands: Any) -> None:
     doctor.add_argument(
         "--repository", type=Path, metavar="DIR", help="a model repository whose artifacts to check, too"
     )
+    doctor.add_argument(
+        "--golden",
+        action="store_true",
+        help="replay the golden clicks that sam3-export has stored in the repository (default: ./model_repository): a "
+        "fault where the answers are not PyTorch's within the bounds of the artifacts' precision. For the start of a "
+        "server, so that an engine that is wrong on its machine takes no traffic",
+    )
     add_url(doctor, "--url")
 
 
@@ -27,4 +36,5 @@ def run(options: argparse.Namespace) -> int:
     """Prints the findings and returns the exit code."""
     from sam3_triton.doctor import examine
 
-    return examine(options.url, options.repository)
+    repository = _REPOSITORY if options.golden and options.repository is None else options.repository
+    return examine(options.url, repository, options.golden)

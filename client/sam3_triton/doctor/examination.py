@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sam3_triton.doctor import host, server
 from sam3_triton.doctor.findings import Finding, Mark, fault, is_coloured, ok, skipped, warning
+from sam3_triton.doctor.golden import check_golden
 from sam3_triton.doctor.inspector import Inspector
 from sam3_triton.doctor.repository import check_repository
 from sam3_triton.wire import Address
@@ -19,12 +20,13 @@ _DEPENDENCIES = ("numpy", "pillow", "tritonclient", "tqdm")
 _PROTOCOLS = ("tritonclient.grpc", "tritonclient.http")
 
 
-def examine(url: str, repository: Path | None = None) -> int:
+def examine(url: str, repository: Path | None = None, golden: bool = False) -> int:
     """Prints a line for each check, and returns the exit code: 1 where one has found a fault, else 0.
 
     Args:
         url: of Triton (see `Sam3Client`).
         repository: a model repository whose artifacts to check; None: not.
+        golden: also replay the repository's golden clicks on the server.
 
     Raises:
         InvalidInputError: no address of a Triton.
@@ -32,7 +34,7 @@ def examine(url: str, repository: Path | None = None) -> int:
     address = Address.of(url)
     coloured = is_coloured()
     marks: Counter[Mark] = Counter()
-    for finding in _findings(url, address, repository):
+    for finding in _findings(url, address, repository, golden):
         marks[finding.mark] += 1
         print(finding.line(coloured), flush=True)
     print(_summary(marks))
@@ -49,7 +51,7 @@ def _summary(marks: Counter[Mark]) -> str:
     return ", ".join(parts)
 
 
-def _findings(url: str, address: Address, repository: Path | None) -> Iterator[Finding]:
+def _findings(url: str, address: Address, repository: Path | None, golden: bool) -> Iterator[Finding]:
     client = list(_check_client())
     yield from client
     if any(finding.mark is Mark.FAULT for finding in client):
@@ -76,8 +78,10 @@ def _findings(url: str, address: Address, repository: Path | None) -> Iterator[F
     yield host.check_gpu(configs, here)
     if repository is None:
         yield skipped("repository", "give it with --repository DIR")
-    else:
-        yield from check_repository(repository)
+        return
+    yield from check_repository(repository)
+    if golden:
+        yield check_golden(url, configs, repository) if configs else skipped("golden", "no server answers")
 
 
 def _check_client() -> Iterator[Finding]:

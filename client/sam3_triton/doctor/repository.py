@@ -12,8 +12,14 @@ from sam3_triton.doctor.server import DECODER, ENCODER
 
 CURRENT = Path("sam3") / "exports" / "current"
 REPORT = "export.json"
-_FORMATS = {"model.onnx": "onnx", "model.int8.onnx": "onnx-int8", "model.pt": "torchscript"}
-_EXPORT_AGAIN = "install them with sam3-export --checkpoint PATH --repository DIR"
+_FORMATS = {
+    "model.onnx": "onnx",
+    "model.fp16.onnx": "onnx-fp16",
+    "model.int8.onnx": "onnx-int8",
+    "model.pt": "torchscript",
+    "model.fp16.pt": "torchscript-fp16",
+}
+EXPORT_AGAIN = "install them with sam3-export --checkpoint PATH --repository DIR"
 
 
 def check_repository(repository: Path) -> Iterator[Finding]:
@@ -27,10 +33,10 @@ def check_repository(repository: Path) -> Iterator[Finding]:
         artifacts = {str(name): int(entry["bytes"]) for name, entry in report["artifacts"].items()}
         yield ok("repository", _told(report, artifacts))
     except OSError as error:
-        yield fault("repository", f"no artifacts are installed: {path}: {error.strerror}", _EXPORT_AGAIN)
+        yield fault("repository", f"no artifacts are installed: {path}: {error.strerror}", EXPORT_AGAIN)
         return
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        yield fault("repository", f"{path} is damaged ({type(error).__name__}: {error})", _EXPORT_AGAIN)
+        yield fault("repository", f"{path} is damaged ({type(error).__name__}: {error})", EXPORT_AGAIN)
         return
     for model in (ENCODER, DECODER):
         yield _check_model(repository, model, artifacts)
@@ -49,18 +55,18 @@ def _check_model(repository: Path, model: str, artifacts: dict[str, int]) -> Fin
     link, target = repository / model / "1", repository / CURRENT / model
     if not link.is_dir():
         state = "is a link that leads nowhere" if link.is_symlink() else "is missing"
-        return fault("artifacts", f"{link} {state}", _EXPORT_AGAIN)
+        return fault("artifacts", f"{link} {state}", EXPORT_AGAIN)
     if link.resolve() != target.resolve():
-        return fault("artifacts", f"{link} is {link.resolve()}, not the exported {target.resolve()}", _EXPORT_AGAIN)
+        return fault("artifacts", f"{link} is {link.resolve()}, not the exported {target.resolve()}", EXPORT_AGAIN)
     files = {name: size for name, size in artifacts.items() if Path(name).parent.name == model}
     if not files:
-        return fault("artifacts", f"{REPORT} names no artifact of {model}", _EXPORT_AGAIN)
+        return fault("artifacts", f"{REPORT} names no artifact of {model}", EXPORT_AGAIN)
     for name, size in files.items():
         path = repository / CURRENT / name
         if not path.is_file():
-            return fault("artifacts", f"{path} is missing", _EXPORT_AGAIN)
+            return fault("artifacts", f"{path} is missing", EXPORT_AGAIN)
         found = path.stat().st_size
         if found != size:
-            return fault("artifacts", f"{path} has {found} bytes, not the {size} of its export", _EXPORT_AGAIN)
+            return fault("artifacts", f"{path} has {found} bytes, not the {size} of its export", EXPORT_AGAIN)
     listed = ", ".join(f"{Path(name).name} {megabytes(size)}" for name, size in files.items())
     return ok("artifacts", f"{model}: {listed}")
