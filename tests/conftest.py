@@ -10,6 +10,8 @@ import golden
 import pytest
 from repository import copy_repository, free_ports
 
+ALL_FORMATS = "onnx,onnx-fp16,onnx-int8,torchscript,torchscript-fp16"
+
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -33,11 +35,11 @@ def exported_unstable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demonstration checkpoint (no --checkpoint), in all formats that tests serve."""
+    """The demonstration checkpoint (no --checkpoint), in every format."""
     from sam3_export.cli import main
 
     repository = copy_repository(tmp_path_factory.mktemp("demo"))
-    assert main(["--repository", str(repository), "--formats", "onnx,onnx-fp16,onnx-int8,torchscript"]) == 0
+    assert main(["--repository", str(repository), "--formats", ALL_FORMATS]) == 0
     return repository
 
 
@@ -46,7 +48,7 @@ def _export(folder: Path, checkpoint: Path) -> Path:
 
     repository = copy_repository(folder)
     arguments = ["--checkpoint", str(checkpoint), "--config", str(golden.CONFIG), "--repository", str(repository)]
-    arguments += ["--formats", "onnx,onnx-fp16,onnx-int8,torchscript,torchscript-fp16"]
+    arguments += ["--formats", ALL_FORMATS]
     with pytest.MonkeyPatch.context() as patch:
         # PyTorch treats a model of SAM 3's own size another way than a tiny one: have it treat this one so.
         patch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 0)

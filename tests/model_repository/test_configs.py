@@ -10,6 +10,8 @@ from google.protobuf import text_format
 from repository import PROJECT
 from sam3_export import spec
 from sam3_export.architecture import Architecture
+from sam3_export.artifacts import Format
+from sam3_export.formats import FORMATS
 from tritonclient.grpc import model_config_pb2
 
 CONFIGS = sorted((PROJECT / "model_repository").glob("*/config.pbtxt"))
@@ -18,7 +20,14 @@ COMPONENTS = {
     component.model_name: component
     for component in (spec.image_encoder(Architecture()), spec.mask_decoder(Architecture()))
 }
-TYPES = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8", "int32": "TYPE_INT32", "bool": "TYPE_BOOL"}
+GPU_PROFILES = ("gpu", "tensorrt", "torchscript-gpu")
+TYPES = {
+    "float32": "TYPE_FP32",
+    "float16": "TYPE_FP16",
+    "uint8": "TYPE_UINT8",
+    "int32": "TYPE_INT32",
+    "bool": "TYPE_BOOL",
+}
 
 
 def parse(path: Path) -> model_config_pb2.ModelConfig:
@@ -27,6 +36,19 @@ def parse(path: Path) -> model_config_pb2.ModelConfig:
 
 def identify(path: Path) -> str:
     return str(path.relative_to(PROJECT))
+
+
+def path_is_onnx(path: Path) -> bool:
+    return parse(path).backend == "onnxruntime"
+
+
+def format_of(config: model_config_pb2.ModelConfig) -> Format:
+    """The format whose artifact a config names, or Triton takes where it names none."""
+    usual = {"onnxruntime": "model.onnx", "pytorch": "model.pt"}[config.backend]
+    (found,) = [
+        format_ for format_ in FORMATS.values() if format_.file_name == (config.default_model_filename or usual)
+    ]
+    return found
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=identify)
@@ -55,20 +77,18 @@ def test_instances_batches_and_delays_are_explicit(path: Path) -> None:
         assert "max_queue_delay_microseconds" in path.read_text()
 
 
-@pytest.mark.parametrize("folder", ["model_repository/{}/config.pbtxt", "ensemble_configs/cpu-int8/{}.pbtxt"])
-@pytest.mark.parametrize("model", COMPONENTS)
-def test_onnx_configs_leave_the_tensors_to_the_model_file(model: str, folder: str) -> None:
+@pytest.mark.parametrize("path", [path for path in CONFIGS + PROFILES if path_is_onnx(path)], ids=identify)
+def test_onnx_configs_leave_the_tensors_to_the_model_file(path: Path) -> None:
     # A fixed axis written as -1 is refused by the native backend, and sizes must not stand in a config.
-    config = parse(PROJECT / folder.format(model))
-    assert config.backend == "onnxruntime"
+    config = parse(path)
     assert not config.input
     assert not config.output
 
 
-@pytest.mark.parametrize("model", COMPONENTS)
-def test_torchscript_configs_give_the_specs_tensors_in_its_order(model: str) -> None:
-    config = parse(PROJECT / "ensemble_configs" / "torchscript" / f"{model}.pbtxt")
-    component = COMPONENTS[model]
+@pytest.mark.parametrize("path", [path for path in PROFILES if parse(path).backend == "pytorch"], ids=identify)
+def test_torchscript_configs_give_the_specs_tensors_in_its_order(path: Path) -> None:
+    config = parse(path)
+    component = format_of(config).adapt(COMPONENTS[config.name])
     for declared, tensors in ((config.input, component.inputs), (config.output, component.outputs)):
         assert [tensor.name for tensor in declared] == [tensor.name for tensor in tensors]
         for found, wanted in zip(declared, tensors, strict=True):
@@ -76,6 +96,52 @@ def test_torchscript_configs_give_the_specs_tensors_in_its_order(model: str) -> 
             assert len(found.dims) == len(wanted.axes) - 1  # without the batch axis
             for length, axis in zip(found.dims, wanted.axes[1:], strict=True):
                 assert length in (-1, axis) if isinstance(axis, int) else length == -1
+
+
+@pytest.mark.parametrize("profile", ["default", *sorted({path.parent.name for path in PROFILES})])
+def test_features_have_one_dtype_on_their_whole_way(profile: str) -> None:
+    def config_of(model: str) -> model_config_pb2.ModelConfig:
+        path = PROJECT / "ensemble_configs" / profile / f"{model}.pbtxt"
+        return parse(path if path.is_file() else PROJECT / "model_repository" / model / "config.pbtxt")
+
+    encoder, decoder = (
+        format_of(config_of(model)).adapt(component) or component for model, component in COMPONENTS.items()
+    )
+    for name in spec.FEATURES:
+        (written,) = [tensor.dtype for tensor in encoder.outputs if tensor.name == name]
+        (read,) = [tensor.dtype for tensor in decoder.inputs if tensor.name == name]
+        assert read == written
+        for model in ("sam3_encode", "sam3_embedding_cache"):
+            (declared,) = [tensor.data_type for tensor in config_of(model).output if tensor.name == name]
+            assert model_config_pb2.DataType.Name(declared) == TYPES[written], f"{model}: {name}"
+
+
+@pytest.mark.parametrize("model", ["sam3_embedding_cache", "sam3_encode"])
+def test_profiles_for_gpus_differ_in_encoder_and_decoder_alone(model: str) -> None:
+    configs = [parse(PROJECT / "ensemble_configs" / profile / f"{model}.pbtxt") for profile in GPU_PROFILES]
+    for config in configs:
+        del config.parameters["profile"]
+    assert configs[0] == configs[1] == configs[2]
+
+
+@pytest.mark.parametrize("profile", GPU_PROFILES)
+def test_profiles_for_gpus_use_one_gpu(profile: str) -> None:
+    # The cache hands features on in the memory of the GPU it is on.
+    for model in (*COMPONENTS, "sam3_embedding_cache"):
+        (group,) = parse(PROJECT / "ensemble_configs" / profile / f"{model}.pbtxt").instance_group
+        assert group.kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
+        assert list(group.gpus) == [0]
+
+
+def test_tensorrt_is_told_the_shapes_of_sam3() -> None:
+    config = parse(PROJECT / "ensemble_configs" / "tensorrt" / "sam3_image_encoder.pbtxt")
+    (pixels,) = COMPONENTS["sam3_image_encoder"].inputs
+    (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    axes = "x".join(str(axis) for axis in pixels.axes[1:])
+    for bound, batch in (("min", 1), ("opt", 1), ("max", config.max_batch_size)):
+        assert accelerator.parameters[f"trt_profile_{bound}_shapes"] == f"{pixels.name}:{batch}x{axes}"
+    (warmup,) = config.model_warmup
+    assert {name: tuple(tensor.dims) for name, tensor in warmup.inputs.items()} == {pixels.name: pixels.axes[1:]}
 
 
 def test_ensembles_use_the_tensors_of_the_spec() -> None:
