@@ -1,7 +1,8 @@
 """What each precision costs and gains against fp32, in one run: `python benchmarks/precisions.py --help`.
 
-Of the image encoder: size, time of an image, memory of a process that holds the encoder alone, and with the demonstration model the masks: on
-held-out scenes through both halves, each format's own. On the CPU; fp16 is for GPUs, and its time here says little.
+Of the image encoder: size, time of an image, memory of a process that holds it alone. With the demonstration model the
+masks too: on held-out scenes, through both halves, each format's own. On the CPU; fp16 is for GPUs, and its time here
+says little.
 """
 
 from __future__ import annotations
