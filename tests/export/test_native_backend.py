@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import golden
 import onnx
 import pytest
 import torch
-from native import DECODER, DECODER_CONFIG, ENCODER, ENCODER_CONFIG, TORCHSCRIPT_DECODER, faults, own_artifacts
+from native import DECODER, DECODER_CONFIG, ENCODER, ENCODER_CONFIG, TORCHSCRIPT_DECODER, edit, faults, own_artifacts
+from repository import copy_repository
+from sam3_export import cli
 from sam3_export.native_backends import pytorch_rules
 
 
@@ -98,3 +101,15 @@ def test_a_trace_that_names_its_device_is_found(linked: Path) -> None:
     found = faults(linked)
     assert any("names the device it was traced on, in aten::zeros" in line for line in found), found
     assert any("3 outputs, where model.pt has 1" in line for line in found), found
+
+
+def test_an_export_that_the_native_backends_would_refuse_is_not_installed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = copy_repository(tmp_path)
+    edit(repository, ENCODER_CONFIG, ("max_batch_size: 8", "max_batch_size: 0"))
+    arguments = ["--checkpoint", str(golden.CHECKPOINT), "--config", str(golden.CONFIG), "--formats", "onnx"]
+    assert cli.main([*arguments, "--repository", str(repository)]) == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"{ENCODER_CONFIG}: {ENCODER}: max_batch_size is 0" in message
+    assert not (repository / ENCODER / "1").exists()
