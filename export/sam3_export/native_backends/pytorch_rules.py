@@ -12,26 +12,32 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sam3_export.native_backends import parameters
 from sam3_export.native_backends.repository import Finding, Findings, Model
+
+if TYPE_CHECKING:
+    import torch
 
 # The newest that PyTorch 2.5 reads, that of Triton 24.10.
 NEWEST_FILE_FORMAT = 10
 _DATA_TYPES = {f"TYPE_{name}" for name in ("BOOL", "UINT8", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64")}
 _INDEXED = re.compile(r"__(\d+)$")
+_NUMBERS = ("aten::Int", "aten::Float", "aten::Bool", "aten::IntImplicit", "aten::ScalarImplicit", "aten::item")
 _ONCE = "INTER_OP_THREAD_COUNT"
 
 
 @dataclass(frozen=True)
 class TorchScriptFile:
-    """What a TorchScript file says of itself: forward's arguments (name, type), the number of its results, and the
-    places where it names a device."""
+    """What a TorchScript file says of itself: forward's arguments (name, type), the number of its results, the
+    operators that name a device, and how often the host waits for a number that is a tensor of the device's."""
 
     format: int
     arguments: tuple[tuple[str, str], ...]
     results: int
     devices: tuple[str, ...]
+    waits: int
 
 
 def read(path: Path) -> TorchScriptFile:
@@ -58,7 +64,22 @@ def read(path: Path) -> TorchScriptFile:
         arguments=tuple((one.name, str(one.type)) for one in schema.arguments[1:]),
         results=len(result.elements()) if isinstance(result, torch.TupleType) else 1,
         devices=tuple(sorted({use.user.kind() for node in devices for use in node.output().uses()})),
+        waits=sum(_on_device(next(node.inputs())) for kind in _NUMBERS for node in graph.findAllNodes(kind)),
     )
+
+
+def _on_device(value: torch.Value) -> bool:
+    """Whether a tensor is computed from weights or inputs, rather than from sizes alone."""
+    pending, seen = [value], set()
+    while pending:
+        node = pending.pop().node()
+        if node in seen or node.kind() == "prim::NumToTensor":
+            continue
+        seen.add(node)
+        if node.kind() in ("prim::Constant", "prim::Param"):
+            return True
+        pending += [one for one in node.inputs() if str(one.type()) == "Tensor"]
+    return False
 
 
 def findings(model: Model, file: TorchScriptFile) -> Findings:
@@ -68,6 +89,8 @@ def findings(model: Model, file: TorchScriptFile) -> Findings:
         yield Finding(f"{name} has format {file.format}; PyTorch 2.5 reads {NEWEST_FILE_FORMAT}")
     if file.devices:
         yield Finding(f"{name} names the device it was traced on, in {', '.join(file.devices)}: it runs on no other")
+    if file.waits:
+        yield Finding(f"{name} makes the host wait {file.waits} times for a number from the GPU")
     for argument, type_ in file.arguments:
         if type_ != "Tensor":
             yield Finding(f"in {name} forward's argument {argument} is of type {type_}, not Tensor")
