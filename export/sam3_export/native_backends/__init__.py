@@ -11,11 +11,9 @@ from functools import cache
 from pathlib import Path
 
 from sam3_export.native_backends import core_rules, ensemble_rules, onnxruntime_rules, parameters, pytorch_rules
-from sam3_export.native_backends.repository import Fault, Finding, Findings, Model, Signature, load, profiles
+from sam3_export.native_backends.repository import EXPORTED, Fault, Finding, Findings, Model, Signature, load, profiles
 
 __all__ = ["Fault", "check"]
-
-_WITH_ARTIFACTS = ("onnxruntime", "pytorch")
 
 
 def check(repository: Path, artifacts: Path | None = None) -> list[Fault]:
@@ -31,7 +29,7 @@ def check(repository: Path, artifacts: Path | None = None) -> list[Fault]:
     for profile in profiles(repository):
         models, unparsed = load(repository, profile, artifacts)
         faults += unparsed
-        exported = [model for model in models.values() if model.config.backend in _WITH_ARTIFACTS]
+        exported = [model for model in models.values() if model.config.backend in EXPORTED]
         if artifacts is not None and not all(model.file.is_file() for model in exported):
             continue
         faults += _profile(models, readers)
@@ -65,7 +63,7 @@ def _backend(model: Model, readers: Mapping) -> tuple[Signature | None, Findings
     backend = model.config.backend
     if backend == "python":
         return model.declared(), _python(model)
-    if backend not in _WITH_ARTIFACTS:
+    if backend not in EXPORTED:
         return model.declared(), iter(())
     if not model.file.is_file():
         return None, iter(())

@@ -12,6 +12,8 @@ from tritonclient.grpc import model_config_pb2
 
 DEFAULT_PROFILE = "default"
 PROFILES = "ensemble_configs"
+# The backends whose models sam3-export writes.
+EXPORTED = ("onnxruntime", "pytorch")
 # What a backend opens where the config names no file.
 _DEFAULT_FILES = {"onnxruntime": "model.onnx", "pytorch": "model.pt", "python": "model.py"}
 
@@ -115,14 +117,14 @@ def load(repository: Path, profile: str, artifacts: Path | None) -> tuple[dict[s
         name = default.parent.name
         own = root / PROFILES / profile / f"{name}.pbtxt"
         path = own if own.is_file() else default
-        folder = default.parent / "1"
-        if artifacts is not None and (artifacts / name).is_dir():
-            folder = artifacts / name
         label = str(path.relative_to(root))
         try:
             config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
         except text_format.ParseError as error:
             faults.append(Fault(label, name, "", f"Triton cannot parse this config ({error})"))
         else:
+            folder = default.parent / "1"
+            if artifacts is not None and config.backend in EXPORTED:
+                folder = artifacts / name
             models[name] = Model(name, label, config, folder)
     return models, faults
