@@ -6,10 +6,12 @@ docs/native-backends.md says where each rule was read. The rules are those of Tr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from sam3_export import installation
 from sam3_export.native_backends import core_rules, ensemble_rules, onnxruntime_rules, parameters, pytorch_rules
 from sam3_export.native_backends.repository import EXPORTED, Fault, Finding, Findings, Model, Signature, load, profiles
 
@@ -23,6 +25,8 @@ def check(repository: Path, artifacts: Path | None = None) -> list[Fault]:
         repository: `model_repository/`, with `ensemble_configs/` beside it.
         artifacts: a set that is not installed yet, a folder for each exported model. Profiles that want a file which
             is not in it are left out. None: what is installed, and every file must be there.
+
+    Profiles for networks of another size (the parameter `image_size`) are left out as well.
     """
     readers = {"onnxruntime": cache(onnxruntime_rules.read), "pytorch": cache(pytorch_rules.read)}
     faults: list[Fault] = []
@@ -32,8 +36,15 @@ def check(repository: Path, artifacts: Path | None = None) -> list[Fault]:
         exported = [model for model in models.values() if model.config.backend in EXPORTED]
         if artifacts is not None and not all(model.file.is_file() for model in exported):
             continue
+        if _for_another_size(models, artifacts or repository / installation.EXPORTS / installation.CURRENT):
+            continue
         faults += _profile(models, readers)
     return list(dict.fromkeys(faults))
+
+
+def _for_another_size(models: Mapping[str, Model], export: Path) -> bool:
+    sizes = {model.parameters["image_size"] for model in models.values() if "image_size" in model.parameters}
+    return bool(sizes) and sizes != {str(json.loads((export / "export.json").read_text())["image_size"])}
 
 
 def _profile(models: Mapping[str, Model], readers: Mapping) -> list[Fault]:

@@ -84,7 +84,7 @@ def findings(model: Model, file: OnnxFile) -> Findings:
     yield from _batching(model, file)
     yield from _declared(model, file)
     for rule in parameters.misread(
-        model.parameters, {**parameters.ONNXRUNTIME, **parameters.OWN}, "the backend onnxruntime"
+        model.parameters, {**parameters.ONNXRUNTIME, **parameters.STAND_IN, **parameters.OWN}, "the backend onnxruntime"
     ):
         yield Finding(rule)
     yield from accelerators.findings(model, file.inputs)

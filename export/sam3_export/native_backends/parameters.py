@@ -14,8 +14,8 @@ _INT = r"-?\d+"
 _UNSIGNED = r"\d+"
 _TEXT = ".+"
 
-# `profile` is this project's own: sam3-serve reads it back.
-OWN = {"profile": _TEXT}
+# This project's own: sam3-serve reads `profile` back; a profile with `image_size` is for networks of that size alone.
+OWN = {"profile": _TEXT, "image_size": _UNSIGNED}
 
 ONNXRUNTIME = {
     "intra_op_thread_count": _UNSIGNED,
@@ -43,6 +43,8 @@ PYTORCH = {
     "INTER_OP_THREAD_COUNT": _INT,
 }
 PYTHON = {"EXECUTION_ENV_PATH": _TEXT, "FORCE_CPU_ONLY_INPUT_TENSORS": "yes|no"}
+# The stand-ins are Python models and take this one too; the native backends pass it over.
+STAND_IN = {"FORCE_CPU_ONLY_INPUT_TENSORS": "yes|no"}
 
 # Of the accelerator `tensorrt`; BF16 and the like came later.
 TENSORRT = {

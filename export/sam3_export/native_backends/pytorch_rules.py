@@ -95,7 +95,7 @@ def findings(model: Model, file: TorchScriptFile) -> Findings:
         if type_ != "Tensor":
             yield Finding(f"in {name} forward's argument {argument} is of type {type_}, not Tensor")
     yield from _declared(model, file)
-    known = {**parameters.PYTORCH, **parameters.OWN}
+    known = {**parameters.PYTORCH, **parameters.STAND_IN, **parameters.OWN}
     for rule in parameters.misread(model.parameters, known, "the backend pytorch"):
         yield Finding(rule)
     if model.config.optimization.HasField("execution_accelerators") or model.config.optimization.HasField("graph"):
