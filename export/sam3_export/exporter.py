@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from sam3_export import golden_clicks, installation, parity, samples, spec
+from sam3_export import golden_clicks, installation, native_backends, parity, samples, spec
 from sam3_export.artifacts import Artifact, Format, cast, run_module
 from sam3_export.checkpoint import Checkpoint
 from sam3_export.errors import ExportError
@@ -61,10 +61,17 @@ def export(checkpoint: Checkpoint, repository: Path, format_names: tuple[str, ..
             work.add(FORMATS[name])
         work.golden.write(staged / golden_clicks.FOLDER)
         (staged / REPORT).write_text(json.dumps(_report(checkpoint, work.entries), indent=2) + "\n")
+        _check_for_native_backends(repository, staged)
         now = datetime.datetime.now(datetime.timezone.utc)
         set_name = f"{now:%Y%m%dT%H%M%S.%f}-{checkpoint.sha256[:8]}"
         installation.install(repository, staged, set_name, MODEL_NAMES)
     return repository / installation.EXPORTS / installation.CURRENT
+
+
+def _check_for_native_backends(repository: Path, staged: Path) -> None:
+    faults = native_backends.check(repository, staged)
+    if faults:
+        raise ExportError(f"not fit for Triton's native backends: {'; '.join(map(str, faults))}")
 
 
 class _Export:

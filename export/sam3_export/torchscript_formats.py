@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map
 
 from sam3_export.artifacts import quiet, run_module, tensors
 from sam3_export.half_precision import half
+from sam3_export.host_numbers import keep_on_host
 from sam3_export.samples import Arrays
 from sam3_export.spec import ComponentSpec, in_fp16
 
@@ -30,8 +31,10 @@ class TorchScript:
         """See `Format`."""
         with quiet(), torch.no_grad():
             traced = torch.jit.trace(module, tensors(spec, sample), check_trace=False)
+            frozen = torch.jit.freeze(traced)
+            keep_on_host(frozen)
             # Through memory: where the disk fills up, PyTorch's own file writer ends the whole process.
-            path.write_bytes(torch.jit.freeze(traced).save_to_buffer())
+            path.write_bytes(frozen.save_to_buffer())
 
     def load(self, spec: ComponentSpec, path: Path) -> TorchScriptArtifact:
         """See `Format`."""

@@ -1,40 +1,145 @@
-"""The rules of Triton's own ONNX Runtime backend, which the stand-in is more lenient about (docs/triton.md)."""
+"""The repository against the rules of Triton's native backends, and rules for model files broken once."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import golden
 import onnx
 import pytest
-from sam3_export import spec
-from sam3_export.architecture import Architecture
+import torch
+from native import (
+    DECODER,
+    DECODER_CONFIG,
+    ENCODER,
+    ENCODER_CONFIG,
+    TORCHSCRIPT_DECODER,
+    TORCHSCRIPT_ENCODER,
+    append,
+    edit,
+    faults,
+    own_artifacts,
+)
+from repository import copy_repository
+from sam3_export import cli
+from sam3_export.native_backends import pytorch_rules
 
-# What the ONNX Runtime of Triton 24.10 (1.19) reads.
-NEWEST_IR_VERSION = 10
-NEWEST_OPSET = 21
 
-ARCHITECTURE = Architecture.from_json(golden.CONFIG)
-
-
-COMPONENTS = (spec.image_encoder(ARCHITECTURE), spec.mask_decoder(ARCHITECTURE))
+def image_size(repository: Path) -> str:
+    """That of the exported network."""
+    return str(json.loads((repository / "sam3" / "exports" / "current" / "export.json").read_text())["image_size"])
 
 
-ARTIFACTS = [(component, "model.onnx") for component in COMPONENTS] + [(COMPONENTS[0], "model.int8.onnx")]
+def test_the_repository_and_every_profile_suit_the_native_backends(exported: Path, linked: Path) -> None:
+    assert faults(exported) == []
+    # Profiles for SAM 3's own size were left out; here they are made profiles for the size of this network.
+    for config in (linked.parent / "ensemble_configs").glob("*/*.pbtxt"):
+        config.write_text(config.read_text().replace("1008", image_size(linked)))
+    assert faults(linked) == []
 
 
-@pytest.mark.parametrize(("component", "name"), ARTIFACTS, ids=lambda value: getattr(value, "model_name", value))
-def test_the_native_backend_can_complete_the_config_from_the_file(exported: Path, component, name: str) -> None:
-    path = exported / component.model_name / "1" / name
+def test_a_profile_for_one_size_of_network_is_left_out_for_others(linked: Path) -> None:
+    edit(linked, TORCHSCRIPT_ENCODER, ('"PIXELS"', '"PICTURE"'))
+    assert any("PICTURE: input 0 by order" in line for line in faults(linked))
+    append(linked, TORCHSCRIPT_ENCODER, 'parameters { key: "image_size" value { string_value: "14" } }')
+    assert faults(linked) == []
+    edit(linked, TORCHSCRIPT_ENCODER, ('"14"', f'"{image_size(linked)}"'))
+    assert any("PICTURE: input 0 by order" in line for line in faults(linked))
+
+
+def newer_opset(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 22
+
+
+def newer_ir(model: onnx.ModelProto) -> None:
+    model.ir_version = 11
+
+
+def unknown_operator(model: onnx.ModelProto) -> None:
+    model.graph.node[0].domain = "my.operators"
+
+
+def outside_weights(model: onnx.ModelProto) -> None:
+    weight = model.graph.initializer[0]
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="weights")
+
+
+def closed_batch(model: onnx.ModelProto) -> None:
+    model.graph.output[1].type.tensor_type.shape.dim[0].dim_value = 2
+
+
+def unknown_type(model: onnx.ModelProto) -> None:
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.BFLOAT16
+
+
+def renamed_output(model: onnx.ModelProto) -> None:
+    model.graph.output[1].name = "IOU"
+
+
+ONNX_FAULTS = [
+    (newer_opset, "model.onnx has opset 22 of ai.onnx; ONNX Runtime 1.19 reads 21"),
+    (newer_ir, "model.onnx has IR version 11; ONNX Runtime 1.19 reads 10"),
+    (unknown_operator, "operators of my.operators"),
+    (outside_weights, "keeps weights in another file"),
+    (closed_batch, "SCORES: max_batch_size > 0, and in model.onnx the first axis is not open"),
+    (unknown_type, "MASK_LOGITS: in model.onnx it has a data type that the backend does not know"),
+    (renamed_output, "model_repository/sam3/config.pbtxt: sam3, scores: sam3_mask_decoder has no output 'SCORES'"),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), ONNX_FAULTS, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_fault_in_an_onnx_file_is_named(linked: Path, change, expected: str) -> None:
+    path = own_artifacts(linked, DECODER) / "model.onnx"
     model = onnx.load(path)
-    assert model.ir_version <= NEWEST_IR_VERSION
-    assert [(opset.domain, opset.version <= NEWEST_OPSET) for opset in model.opset_import] == [("", True)]
-    # No file of weights beside them.
-    assert {entry.name for entry in path.parent.iterdir()} <= {"model.onnx", "model.int8.onnx", "model.pt"}
-    for values, tensors in ((model.graph.input, component.inputs), (model.graph.output, component.outputs)):
-        assert [value.name for value in values] == [tensor.name for tensor in tensors]
-        for value, tensor in zip(values, tensors, strict=True):
-            axes = tuple(axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim)
-            # Batching needs an open first axis everywhere; an axis that is fixed must be a number in the file.
-            assert axes == tensor.axes
-            assert axes[0] == spec.BATCH
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    assert any(expected in line for line in faults(linked)), faults(linked)
+
+
+def test_an_onnx_file_of_more_than_2_gb_is_named(linked: Path) -> None:
+    path = own_artifacts(linked, DECODER) / "model.onnx"
+    with path.open("r+b") as file:
+        file.truncate(2**31)
+    assert any("model.onnx has 2147483648 bytes; protobuf holds 2 GB" in line for line in faults(linked))
+
+
+def test_a_missing_file_and_files_of_another_kind_are_named(linked: Path) -> None:
+    (own_artifacts(linked, ENCODER) / "model.onnx").unlink()
+    folder = own_artifacts(linked, DECODER)
+    (folder / "model.onnx").write_bytes(b"no model")
+    (folder / "model.pt").write_bytes(b"no model")
+    found = faults(linked)
+    assert any(line.startswith(ENCODER_CONFIG) and "the file model.onnx is missing" in line for line in found)
+    assert any(line.startswith(DECODER_CONFIG) and "model.onnx is no ONNX file" in line for line in found)
+    assert any(line.startswith(TORCHSCRIPT_DECODER) and "model.pt is no TorchScript file" in line for line in found)
+
+
+class Pinned(torch.nn.Module):
+    """Makes a tensor on the device it is traced on."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels + torch.zeros(pixels.shape[0], 1, 1, 1, device=pixels.device)
+
+
+def test_a_trace_that_names_its_device_is_found(linked: Path) -> None:
+    path = own_artifacts(linked, ENCODER) / "model.pt"
+    traced = torch.jit.freeze(torch.jit.trace(Pinned().eval(), torch.rand(2, 4, 4, 3)))
+    traced.save(str(path))
+    assert pytorch_rules.read(path).devices == ("aten::zeros",)
+    found = faults(linked)
+    assert any("names the device it was traced on, in aten::zeros" in line for line in found), found
+    assert any("3 outputs, where model.pt has 1" in line for line in found), found
+
+
+def test_an_export_that_the_native_backends_would_refuse_is_not_installed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = copy_repository(tmp_path)
+    edit(repository, ENCODER_CONFIG, ("max_batch_size: 8", "max_batch_size: 0"))
+    arguments = ["--checkpoint", str(golden.CHECKPOINT), "--config", str(golden.CONFIG), "--formats", "onnx"]
+    assert cli.main([*arguments, "--repository", str(repository)]) == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"{ENCODER_CONFIG}: {ENCODER}: max_batch_size is 0" in message
+    assert not (repository / ENCODER / "1").exists()

@@ -1,0 +1,16 @@
+"""A repository to break."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from repository import copy_repository, link_artifacts
+
+
+@pytest.fixture
+def linked(exported: Path, tmp_path: Path) -> Path:
+    """A repository with configs of its own and the artifacts of the whole run, which are not to be written to."""
+    repository = copy_repository(tmp_path)
+    link_artifacts(exported, repository)
+    return repository
