@@ -17,7 +17,7 @@ import pytest
 from processes import run_triton
 from repository import copy_repository, free_ports, link_artifacts
 from sam3_server import Ports, TritonServer
-from sam3_server.launcher import model_processes
+from sam3_server.model_processes import model_processes
 from sam3_triton.cli import main
 from tritonclient.grpc import InferenceServerClient
 
