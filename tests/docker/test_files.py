@@ -178,10 +178,11 @@ def test_the_gateway_takes_its_settings(monkeypatch: pytest.MonkeyPatch) -> None
         assert read.triton.endswith(f"triton:{GRPC_PORT}")
 
 
-@pytest.mark.parametrize("where", ["compose", "kubernetes"])
-def test_the_profile_of_the_gpu_is_there(where: str) -> None:
+@pytest.mark.parametrize("where", ["cpu", "gpu", "kubernetes"])
+def test_the_profile_is_there(where: str) -> None:
     command = {
-        "compose": lambda: compose("compose.yaml", "compose.gpu.yaml")["triton"]["command"],
+        "cpu": lambda: compose("compose.yaml")["triton"]["command"],
+        "gpu": lambda: compose("compose.yaml", "compose.gpu.yaml")["triton"]["command"],
         "kubernetes": lambda: containers()["triton"]["args"],
     }[where]()
     assert [command[0]] == json.loads(arguments(TRITON, "CMD")[0])
