@@ -9,7 +9,8 @@ from pathlib import Path
 from types import FrameType
 
 from sam3_server.errors import ServerError
-from sam3_server.launcher import GRPC_PORT, HTTP_PORT, LOOPBACK, METRICS_PORT, Ports, TritonServer
+from sam3_server.launcher import TritonServer
+from sam3_server.ports import GRPC_PORT, HTTP_PORT, LOOPBACK, METRICS_PORT, Ports
 from sam3_server.supervisor import supervise
 
 

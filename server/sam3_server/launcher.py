@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -16,7 +14,6 @@ import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -27,10 +24,8 @@ from sam3_triton import DeadlineExceededError, Sam3Client, Sam3Error, ServerUnav
 from sam3_server import installation, profiles
 from sam3_server.errors import ServerError
 from sam3_server.model_processes import ModelProcess, model_processes, remove_shared_memory
+from sam3_server.ports import LOOPBACK, Ports, check_free
 
-LOOPBACK = "127.0.0.1"
-# The gateway's contract owns 8001, so Triton's usual 8000 to 8002 are moved by ten.
-HTTP_PORT, GRPC_PORT, METRICS_PORT = 8010, 8011, 8012
 # SAM 3 at full size takes two minutes to load and to answer its first click on two cores; a slow disk more.
 READY_TIMEOUT_S = 600.0
 # How long requests under way may take at a stop before the server is killed.
@@ -42,15 +37,6 @@ ARTIFACT_MODELS = ("sam3_image_encoder", "sam3_mask_decoder")
 _LOAD_FAILURE = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*)")
 _TABLE_FAILURE = re.compile(r"\| (?P<model>\w+) +\| \d+ +\| UNAVAILABLE: (?P<reason>.*?) *\|?$")
 _KIND = re.compile(r"^(\w[\w ]*: )?(TritonModelException: )?")
-
-
-@dataclass(frozen=True)
-class Ports:
-    """The three ports of one server."""
-
-    http: int = HTTP_PORT
-    grpc: int = GRPC_PORT
-    metrics: int = METRICS_PORT
 
 
 class TritonServer:
@@ -275,14 +261,3 @@ def _loading(repository: Path) -> Iterator[None]:
     with lock.open() as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         yield
-
-
-def check_free(address: str, port: int, advice: str) -> None:
-    """Raises a ServerError, which ends with `advice`, where something listens on a port already."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-            raise ServerError(f"port {port} of {address} {reason}; {advice}") from error

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from repository import PROJECT
 from sam3_server import cli as serve_cli
-from sam3_server.launcher import GRPC_PORT, HTTP_PORT, METRICS_PORT
+from sam3_server.ports import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from sam3_triton import cli
 from sam3_triton.doctor.server import KNOWN_GOOD
 from sam3_triton.gateway import settings
