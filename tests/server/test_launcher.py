@@ -62,7 +62,9 @@ def test_a_folder_that_is_no_repository_is_told(tmp_path: Path) -> None:
 
 def test_an_unknown_profile_is_told(exported: Path) -> None:
     assert "no profile 'fast'" in fails(exported, "--profile", "fast")
-    assert "there are: cpu-int8, torchscript" in fails(exported, "--profile", "fast")
+    assert "there are: cpu, cpu-int8, gpu, tensorrt, torchscript, torchscript-gpu" in fails(
+        exported, "--profile", "fast"
+    )
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
