@@ -31,7 +31,7 @@ check: $(INSTALLED) ## lint and types
 
 clean: ## remove the environment, the outputs and what was exported
 	rm -rf $(VENV) out .mypy_cache .pytest_cache .ruff_cache
-	rm -rf model_repository/*/exports model_repository/*/configs
+	rm -rf model_repository/*/exports
 	rm -f model_repository/sam3_image_encoder/1 model_repository/sam3_mask_decoder/1
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -32,7 +32,7 @@ import psutil
 from PIL import Image
 from sam3_export.demo.evaluate import held_out
 from sam3_server import Ports, TritonServer
-from sam3_server.launcher import model_processes
+from sam3_server.model_processes import model_processes
 from sam3_triton import Sam3Client, Sam3Error
 
 PORTS = Ports(8110, 8111, 8112)

@@ -16,7 +16,7 @@ _TYPES = {"float32": "FP32", "int32": "INT32", "bool": "BOOL", "object": "BYTES"
 
 def copy_repository(folder: Path) -> Path:
     """The repository as a clone has it, without artifacts, with the profiles beside it."""
-    ignored = shutil.ignore_patterns("exports", "configs", "__pycache__")
+    ignored = shutil.ignore_patterns("exports", "__pycache__")
     repository = folder / "model_repository"
     shutil.copytree(PROJECT / "model_repository", repository, symlinks=True, ignore=ignored)
     for model in ("sam3_image_encoder", "sam3_mask_decoder"):

@@ -9,14 +9,18 @@ from pathlib import Path
 from types import FrameType
 
 from sam3_server.errors import ServerError
-from sam3_server.launcher import GRPC_PORT, HTTP_PORT, LOOPBACK, METRICS_PORT, Ports, TritonServer
+from sam3_server.launcher import TritonServer
+from sam3_server.ports import GRPC_PORT, HTTP_PORT, LOOPBACK, METRICS_PORT, Ports
 from sam3_server.supervisor import supervise
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sam3-serve",
+        usage="%(prog)s [OPTIONS] [-- --TRITON-FLAG=VALUE ...]",
         description="Serve a SAM 3 model repository with a local Triton, until Ctrl-C or SIGTERM.",
+        epilog="What stands behind -- goes to tritonserver as it is, for example: "
+        "sam3-serve --profile cpu-int8 -- --log-verbose=1",
     )
     parser.add_argument(
         "--repository",
@@ -40,7 +44,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="IP",
         help="the address to listen on (default: %(default)s, this machine alone)",
     )
+    parser.add_argument("flags", nargs="*", metavar="--TRITON-FLAG=VALUE", help="for tritonserver, behind --")
     return parser
+
+
+def _check(flags: list[str], parser: argparse.ArgumentParser) -> None:
+    for flag in flags:
+        if not flag.startswith("--"):
+            parser.error(f"unrecognized argument: {flag} (what goes to tritonserver begins with --)")
 
 
 def _stop(signal_number: int, frame: FrameType | None) -> None:
@@ -49,11 +60,13 @@ def _stop(signal_number: int, frame: FrameType | None) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0 when it was told to stop, else 1 with one line on stderr."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    _check(options.flags, parser)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     ports = Ports(options.http_port, options.grpc_port, options.metrics_port)
-    server = TritonServer(options.repository, sys.stderr, options.profile, ports, options.address)
+    server = TritonServer(options.repository, sys.stderr, options.profile, ports, options.address, options.flags)
     try:
         with server:
             print(
@@ -67,6 +80,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except ServerError as error:
         print(f"sam3-serve: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # a repository that this user may not read, say
+        print(
+            f"sam3-serve: {error.filename}: {error.strerror}" if error.filename else f"sam3-serve: {error}",
+            file=sys.stderr,
+        )
         return 1
 
 

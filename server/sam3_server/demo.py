@@ -20,7 +20,8 @@ from sam3_triton.gateway.settings import DEFAULT_PORT as GATEWAY_PORT
 from sam3_triton.masks import open_image
 
 from sam3_server.errors import ServerError
-from sam3_server.launcher import LOOPBACK, TritonServer, check_free
+from sam3_server.launcher import TritonServer
+from sam3_server.ports import LOOPBACK, check_free
 from sam3_server.supervisor import supervise
 
 REPOSITORY = Path("model_repository")

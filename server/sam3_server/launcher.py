@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import threading
 import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from sam3_triton import DeadlineExceededError, Sam3Client, Sam3Error, ServerUnavailableError
 
 from sam3_server import installation, profiles
 from sam3_server.errors import ServerError
+from sam3_server.model_processes import ModelProcess, model_processes, remove_shared_memory
+from sam3_server.ports import LOOPBACK, Ports, check_free
 
-if TYPE_CHECKING:
-    import psutil
-
-LOOPBACK = "127.0.0.1"
-# The gateway's contract owns 8001, so Triton's usual 8000 to 8002 are moved by ten.
-HTTP_PORT, GRPC_PORT, METRICS_PORT = 8010, 8011, 8012
 # SAM 3 at full size takes two minutes to load and to answer its first click on two cores; a slow disk more.
 READY_TIMEOUT_S = 600.0
 # How long requests under way may take at a stop before the server is killed.
@@ -46,15 +39,6 @@ _TABLE_FAILURE = re.compile(r"\| (?P<model>\w+) +\| \d+ +\| UNAVAILABLE: (?P<rea
 _KIND = re.compile(r"^(\w[\w ]*: )?(TritonModelException: )?")
 
 
-@dataclass(frozen=True)
-class Ports:
-    """The three ports of one server."""
-
-    http: int = HTTP_PORT
-    grpc: int = GRPC_PORT
-    metrics: int = METRICS_PORT
-
-
 class TritonServer:
     """A running Triton, as a context manager; `log` receives what it prints."""
 
@@ -65,16 +49,24 @@ class TritonServer:
         profile: str | None = None,
         ports: Ports = Ports(),
         address: str = LOOPBACK,
+        flags: Sequence[str] = (),
     ) -> None:
+        """
+        Args:
+            profile: one of those in `ensemble_configs/` beside the repository; None: the repository's own configs.
+            flags: further ones for `tritonserver`.
+        """
         self.repository = repository
         self.profile = profile
         self.ports = ports
         self.address = address
+        self.flags = tuple(flags)
         self._log = log
         self._failures: list[str] = []
         self._cleanup = ExitStack()
         self._process: subprocess.Popen[str] | None = None
         self._models: list[ModelProcess] = []
+        self._served = repository
 
     @property
     def http_url(self) -> str:
@@ -115,11 +107,11 @@ class TritonServer:
         self._failures.clear()
         deadline = time.monotonic() + READY_TIMEOUT_S
         try:
-            changed = self._prepare()
+            self._check()
             with _loading(self.repository):
+                self._served = self._repository_with_profile()
                 self._launch()
                 self._wait_until_ready(deadline)
-            self._check_profile(changed)
             self._models = model_processes(self.pid)
             self._warm_up(deadline)
         except BaseException:
@@ -161,7 +153,7 @@ class TritonServer:
                 process.wait()
                 self._process = None
 
-    def _prepare(self) -> list[str]:
+    def _check(self) -> None:
         if not (self.repository / "sam3" / "config.pbtxt").is_file():
             raise ServerError(f"{self.repository}: no model repository (sam3/config.pbtxt is missing)")
         for model in ARTIFACT_MODELS:
@@ -171,15 +163,21 @@ class TritonServer:
                 )
         for name, port in (("http", self.ports.http), ("grpc", self.ports.grpc), ("metrics", self.ports.metrics)):
             check_free(self.address, port, f"choose another one with --{name}-port")
-        return profiles.install(self.repository, self.profile) if self.profile else []
+
+    def _repository_with_profile(self) -> Path:
+        if self.profile is None:
+            return self.repository.resolve()
+        folder = Path(self._cleanup.enter_context(TemporaryDirectory(prefix="sam3-repository-")))
+        profiles.lay_out(self.repository, self.profile, folder)
+        return folder
 
     def _launch(self) -> None:
         found = self._cleanup.enter_context(installation.find())
         shared_memory = f"sam3_{uuid.uuid4().hex[:8]}_"
-        self._cleanup.callback(_remove_shared_memory, shared_memory)
+        self._cleanup.callback(remove_shared_memory, shared_memory)
         command = [
             str(found.binary),
-            f"--model-repository={self.repository.resolve()}",
+            f"--model-repository={self._served}",
             f"--http-address={self.address}",
             f"--grpc-address={self.address}",
             f"--http-port={self.ports.http}",
@@ -190,10 +188,9 @@ class TritonServer:
         ]
         if found.backend_directory:
             command.append(f"--backend-directory={found.backend_directory}")
-        if self.profile:
-            command.append(f"--model-config-name={self.profile}")
+        _refuse_repeated(self.flags, command)
         self._process = subprocess.Popen(
-            command,
+            [*command, *self.flags],
             env={**os.environ, **found.environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -214,6 +211,7 @@ class TritonServer:
             if failure := _LOAD_FAILURE.search(line) or _TABLE_FAILURE.search(line.rstrip()):
                 # Triton writes a message of many lines, a traceback say, as one line; the first part says it.
                 reason = _KIND.sub("", failure["reason"].strip('" \n').split("\\n")[0])
+                reason = reason.replace(str(self._served), str(self.repository))  # where a user finds it
                 self._failures.append(f"the model {failure['model']} failed to load: {reason}")
 
     def _wait_until_ready(self, deadline: float) -> None:
@@ -245,47 +243,12 @@ class TritonServer:
                 except Sam3Error as error:
                     raise ServerError(f"the first click failed: {error}") from error
 
-    def _check_profile(self, models: list[str]) -> None:
-        """Triton falls back to config.pbtxt without a word where it does not find a profile's file."""
-        for model in models:
-            with urllib.request.urlopen(f"http://{self.http_url}/v2/models/{model}/config", timeout=30) as answer:
-                parameters = json.load(answer).get("parameters", {})
-            loaded = parameters.get("profile", {}).get("string_value")
-            if loaded != self.profile:
-                raise ServerError(f"{model} was loaded with the profile {loaded!r}, not {self.profile!r}")
 
-
-@dataclass(frozen=True)
-class ModelProcess:
-    """The process of an instance of a Python model."""
-
-    model: str
-    process: psutil.Process
-
-    def runs(self) -> bool:
-        """Whether it lives."""
-        import psutil
-
-        # Triton does not collect a stub that was killed, so it stays behind as a zombie.
-        try:
-            return self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
-
-
-def model_processes(server: int) -> list[ModelProcess]:
-    """The processes of the Python models of a `tritonserver`, by its process id."""
-    import psutil  # not above: without the extra `server`, a missing tritonserver is what is to be told
-
-    found = []
-    for process in psutil.Process(server).children():
-        if process.status() == psutil.STATUS_ZOMBIE:
-            continue
-        arguments = process.cmdline()
-        # The Python backend starts each as `stub <repository>/<model>/<version>/model.py ...`.
-        if len(arguments) > 1 and "python_backend_stub" in arguments[0]:
-            found.append(ModelProcess(Path(arguments[1]).parent.parent.name, process))
-    return found
+def _refuse_repeated(flags: Sequence[str], command: Sequence[str]) -> None:
+    own = {part.split("=")[0] for part in command} - {"--backend-config"}  # which may be given many times
+    for name in (flag.split("=")[0] for flag in flags):
+        if name in own:
+            raise ServerError(f"{name} is set by sam3-serve itself; see sam3-serve --help")
 
 
 @contextmanager
@@ -298,19 +261,3 @@ def _loading(repository: Path) -> Iterator[None]:
     with lock.open() as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         yield
-
-
-def check_free(address: str, port: int, advice: str) -> None:
-    """Raises a ServerError, which ends with `advice`, where something listens on a port already."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-            raise ServerError(f"port {port} of {address} {reason}; {advice}") from error
-
-
-def _remove_shared_memory(prefix: str) -> None:
-    for segment in Path("/dev/shm").glob(f"{prefix}*"):
-        segment.unlink(missing_ok=True)

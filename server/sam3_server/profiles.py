@@ -9,28 +9,35 @@ from sam3_server.errors import ServerError
 CONFIGS = "ensemble_configs"
 
 
-def install(repository: Path, profile: str) -> list[str]:
-    """Lays the configs of a profile beside the models, where Triton's `--model-config-name` looks for them.
+def lay_out(repository: Path, profile: str, folder: Path) -> None:
+    """Fills an empty folder with links that make up the repository with a profile's configs in the place of its own.
 
-    Returns: the models that the profile changes.
+    The repository itself stays as it is: it may be mounted read-only, and be served with several profiles at one time.
+    Nor does Triton fall back without a word to a model's own config, as with `--model-config-name` where a file lacks.
 
     Raises:
         ServerError: there is no such profile, or it names a model that the repository lacks.
     """
-    profiles = repository.resolve().parent / CONFIGS
-    folder = profiles / profile
-    configs = sorted(folder.glob("*.pbtxt"))
+    repository = repository.resolve()
+    configs = _configs(repository.parent / CONFIGS, profile)
+    for config in configs.values():
+        if not (repository / config.stem).is_dir():
+            raise ServerError(f"{config} is for a model that {repository} does not have")
+    for model in (entry for entry in repository.iterdir() if entry.is_dir()):
+        if model.name not in configs:
+            # A Python model finds sam3/exports by `..`, which leads from here to the repository itself.
+            (folder / model.name).symlink_to(model)
+            continue
+        (folder / model.name).mkdir()
+        for entry in model.iterdir():
+            link = folder / model.name / entry.name
+            link.symlink_to(configs[model.name] if entry.name == "config.pbtxt" else entry)
+
+
+def _configs(profiles: Path, profile: str) -> dict[str, Path]:
+    """A profile's configs, by model."""
+    configs = {config.stem: config for config in (profiles / profile).glob("*.pbtxt")}
     if not configs:
         known = sorted(entry.name for entry in profiles.glob("*") if entry.is_dir()) or ["none"]
         raise ServerError(f"no profile {profile!r} in {profiles}; there are: {', '.join(known)}")
-    for config in configs:
-        model = repository / config.stem
-        if not model.is_dir():
-            raise ServerError(f"{config} is for a model that {repository} does not have")
-        installed = model / "configs" / f"{profile}.pbtxt"
-        if not installed.exists() or installed.read_bytes() != config.read_bytes():
-            installed.parent.mkdir(exist_ok=True)
-            fresh = installed.with_suffix(".new")
-            fresh.write_bytes(config.read_bytes())
-            fresh.replace(installed)
-    return [config.stem for config in configs]
+    return configs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import golden
@@ -10,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from sam3_export import checkpoint, samples, spec
-from sam3_export.artifacts import run_module
+from sam3_export.artifacts import cast, run_module
 from sam3_export.formats import FORMATS
+from sam3_export.half_precision import half
 from sam3_export.modules import ImageEncoder, MaskDecoder
 from sam3_export.samples import CANDIDATE_TOKENS, SINGLE_TOKEN, Arrays, PromptShape
 from sam3_export.spec import BACKGROUND, BOX_FIRST, BOX_SECOND, EMPTY, FOREGROUND, PADDING
@@ -113,8 +113,7 @@ def test_half_precision_makes_no_nan(loaded: checkpoint.Checkpoint, features: Ar
     own = {name: values[:1] for name, values in features.items()}
     inputs = with_empty_slots({**own, **samples.prompts(loaded.architecture, SHAPES[1], 17)}, 5)
     expected = run_module(decoder, component, inputs)
-    halves = {name: array.astype(np.float16) if array.dtype == np.float32 else array for name, array in inputs.items()}
-    found = run_module(copy.deepcopy(decoder).half(), component, halves)
+    in_fp16 = spec.in_fp16(component)
+    found = run_module(half(decoder, own_softmax=True), in_fp16, cast(inputs, in_fp16))
     for name, values in expected.items():
-        assert found[name].dtype == np.float16
         np.testing.assert_allclose(found[name], values, rtol=0, atol=0.01 * np.abs(values).max())

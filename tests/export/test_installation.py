@@ -16,6 +16,7 @@ from repository import copy_repository
 from sam3_export import cli, installation
 from sam3_export.errors import ExportError
 from sam3_export.exporter import MODEL_NAMES
+from sam3_export.formats import FORMATS
 
 ENCODER, DECODER = MODEL_NAMES
 
@@ -244,4 +245,4 @@ def test_wrong_arguments_are_told_in_one_line(
 def test_an_unknown_format_is_told(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(repository, "--formats", "onnx,tensorflow")
-    assert "unknown format ['tensorflow']; there are onnx, onnx-int8, torchscript" in capsys.readouterr().err
+    assert f"unknown format ['tensorflow']; there are {', '.join(FORMATS)}" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from pictures import fresh_image
 from PIL import Image
 from repository import free_ports
 from sam3_server import Ports, TritonServer
-from sam3_server.launcher import model_processes
+from sam3_server.model_processes import model_processes
 from sam3_triton import Sam3Client
 
 CLICK = {"points": [[5, 5]]}

@@ -17,7 +17,7 @@ import pytest
 from processes import run_triton
 from repository import copy_repository, free_ports, link_artifacts
 from sam3_server import Ports, TritonServer
-from sam3_server.launcher import model_processes
+from sam3_server.model_processes import model_processes
 from sam3_triton.cli import main
 from tritonclient.grpc import InferenceServerClient
 
@@ -66,7 +66,8 @@ def test_where_all_is_well(server, exported: Path, doctor: Doctor, scheme: str) 
     assert text == "default, encoder and decoder alike"
     assert re.fullmatch(r"a mask came back in \d+ ms", of(told, "click")[0][1])
     assert "sam3_tiny.pt (sha256 " in of(told, "repository")[0][1]
-    assert "as onnx + onnx-int8 + torchscript, exported" in of(told, "repository")[0][1]
+    formats = "onnx + onnx-fp16 + onnx-int8 + torchscript + torchscript-fp16"
+    assert f"as {formats}, exported" in of(told, "repository")[0][1]
 
 
 def test_nobody_at_the_port(doctor: Doctor) -> None:

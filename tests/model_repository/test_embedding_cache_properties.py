@@ -56,7 +56,7 @@ class CacheMachine(RuleBasedStateMachine):
         ticket = next(self.tickets)
         self.asked += 1
         try:
-            embedding, must_encode = self.cache.admit(key, ticket, key.encode() if has_image else None)
+            admission = self.cache.admit(key, ticket, key.encode() if has_image else None)
         except NotCachedError:
             assert not has_image
             assert key not in self.kept
@@ -66,13 +66,14 @@ class CacheMachine(RuleBasedStateMachine):
             assert key not in self.flying
             assert len(self.flying) == self.limits.max_inflight_encodes
         else:
+            embedding = admission.embedding
             assert (embedding is not None) == (key in self.kept)
             if embedding is not None:
                 assert embedding is self.kept[key][0]
                 assert embedding.key == key
                 self.kept.move_to_end(key)
             else:
-                assert must_encode == (key not in self.flying)
+                assert admission.must_encode == (key not in self.flying)
                 self.flying.setdefault(key, set()).add(ticket)
                 return (key, ticket)
         self.answered += 1
@@ -181,17 +182,17 @@ def test_threads_never_exceed_the_budget_and_every_waiter_is_answered_once(seed:
         for step in range(200):
             key, ticket = choose.choice("abcdefghijkl"), (worker, step)
             try:
-                embedding, must_encode = cache.admit(key, ticket, key.encode())
+                admission = cache.admit(key, ticket, key.encode())
             except BusyError:
                 answer([ticket])
                 continue
-            if embedding is not None:
-                if embedding.key != key:
-                    wrong.append(f"{embedding.key} for {key}")
+            if admission.embedding is not None:
+                if admission.embedding.key != key:
+                    wrong.append(f"{admission.embedding.key} for {key}")
                 answer([ticket])
             elif choose.random() < 0.2 and cache.leave(key, ticket):
                 answer([ticket])
-            if must_encode:
+            if admission.must_encode:
                 encode(choose)
             if cache.stats.bytes > 50:
                 wrong.append("more bytes than the budget")

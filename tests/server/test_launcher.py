@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
+import tempfile
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 from processes import serve_command
 from repository import copy_repository, free_ports, link_artifacts
+from sam3_server import Ports, TritonServer
 
 
 def fails(repository: Path, *arguments: str, ports: list[int] | None = None) -> str:
@@ -38,6 +43,15 @@ def processes_of_group(group: int) -> list[str]:
     return [line for line in listing.splitlines() if line.split()[0] == str(group)]
 
 
+def contents(folder: Path) -> list[str]:
+    """Everything below a folder, but what Python caches."""
+    return sorted(str(path) for path in folder.rglob("*") if "__pycache__" not in path.parts)
+
+
+def serves(triton: int, repository: Path) -> bool:
+    return f"--model-repository={repository}" in psutil.Process(triton).cmdline()
+
+
 def test_a_missing_artifact_is_told(tmp_path: Path) -> None:
     assert "no artifact is installed; run sam3-export" in fails(copy_repository(tmp_path))
 
@@ -48,7 +62,9 @@ def test_a_folder_that_is_no_repository_is_told(tmp_path: Path) -> None:
 
 def test_an_unknown_profile_is_told(exported: Path) -> None:
     assert "no profile 'fast'" in fails(exported, "--profile", "fast")
-    assert "there are: cpu-int8, torchscript" in fails(exported, "--profile", "fast")
+    assert "there are: cpu, cpu-int8, gpu, tensorrt, torchscript, torchscript-gpu" in fails(
+        exported, "--profile", "fast"
+    )
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
@@ -81,7 +97,8 @@ def test_an_artifact_that_a_profile_lacks_is_told(exported: Path, tmp_path: Path
     (repository / "sam3" / "exports" / "current" / "export.json").symlink_to(report)
     line = fails(repository, "--profile", "torchscript")
     assert "failed to load: the artifact" in line
-    assert line.endswith("model.pt is missing: run sam3-export")
+    # As the user knows it, not where the profile was laid out.
+    assert re.search(rf"the artifact {re.escape(str(repository))}/\w+/1/model.pt is missing: run sam3-export$", line)
 
 
 def test_artifacts_of_another_version_are_told(exported: Path, tmp_path: Path) -> None:
@@ -137,3 +154,27 @@ def test_a_signal_during_the_start_stops_it_too(exported: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors[-2000:]
+
+
+def test_a_flag_that_the_command_sets_itself_is_told(exported: Path) -> None:
+    assert fails(exported, "--", "--http-port=1").endswith(
+        "--http-port is set by sam3-serve itself; see sam3-serve --help"
+    )
+
+
+def test_a_profile_leaves_the_repository_alone_and_further_flags_reach_triton(exported: Path, tmp_path: Path) -> None:
+    before = contents(exported)
+    flags = ("--http-restricted-api=logging:key=secret", "--model-control-mode=none")
+    ports = free_ports(3)
+    server = TritonServer(exported, (tmp_path / "log").open("w"), "torchscript", Ports(*ports), flags=flags)
+    with server:
+        (served,) = (path for path in Path(tempfile.gettempdir()).glob("sam3-repository-*") if serves(server.pid, path))
+        for model in ("sam3_image_encoder", "sam3_mask_decoder"):
+            with urllib.request.urlopen(f"http://{server.http_url}/v2/models/{model}/config", timeout=10) as answer:
+                assert json.load(answer)["parameters"]["profile"]["string_value"] == "torchscript"
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(f"http://{server.http_url}/v2/logging", timeout=10)
+        request = urllib.request.Request(f"http://{server.http_url}/v2/logging", headers={"key": "secret"})
+        assert urllib.request.urlopen(request, timeout=10).status == 200
+    assert not served.exists()
+    assert contents(exported) == before

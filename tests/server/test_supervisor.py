@@ -17,7 +17,7 @@ from pictures import fresh_image
 from processes import run_gateway, serve_command
 from repository import free_ports
 from sam3_server.errors import ServerError
-from sam3_server.launcher import model_processes
+from sam3_server.model_processes import model_processes
 from sam3_server.supervisor import supervise
 from sam3_triton import Sam3Client, Sam3Error, ServerUnavailableError
 

@@ -130,8 +130,8 @@ def check_profile(configs: Configs) -> Finding:
     if encoder != decoder:
         text = f"the encoder was loaded with the profile {encoder!r}, the decoder with {decoder!r}"
         advice = (
-            "lay ensemble_configs/<profile>/<model>.pbtxt beside each model as configs/<profile>.pbtxt, as sam3-serve "
-            "--profile does: Triton takes config.pbtxt without a word where one is missing"
+            "start it by sam3-serve --profile, or lay ensemble_configs/<profile>/<model>.pbtxt beside each model as "
+            "configs/<profile>.pbtxt: Triton takes config.pbtxt without a word where one is missing"
         )
         return fault("profile", text, advice)
     if encoder is None:

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 
 class Sized(Protocol):
@@ -109,14 +109,16 @@ class CacheStats:
     inflight: int = _gauge("Images being encoded or waiting for it")
 
 
-class Admission(NamedTuple, Generic[Embedding]):
+@dataclass(frozen=True)
+class Admission(Generic[Embedding]):
     """What becomes of a request: an embedding is a hit; without one its waiter is told later."""
 
     embedding: Embedding | None
     must_encode: bool
 
 
-class _Entry(NamedTuple, Generic[Embedding]):
+@dataclass(frozen=True)
+class _Entry(Generic[Embedding]):
     embedding: Embedding
     born: float
 

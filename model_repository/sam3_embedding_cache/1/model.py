@@ -177,7 +177,7 @@ class TritonPythonModel:
             return
         self.waiting.add(reply)  # before it is admitted: afterwards it may have been answered already
         try:
-            embedding, must_encode = self.cache.admit(reply.key, reply, image)
+            admission = self.cache.admit(reply.key, reply, image)
         except NotCachedError:
             self.waiting.discard(reply)
             reply.error(f"no image with the id {reply.key!r} is cached; send IMAGE", pb_utils.TritonError.NOT_FOUND)
@@ -185,10 +185,10 @@ class TritonPythonModel:
             self.waiting.discard(reply)
             reply.error(f"{error}; try again later", pb_utils.TritonError.UNAVAILABLE)
         else:
-            if embedding is not None:
+            if admission.embedding is not None:
                 self.waiting.discard(reply)
-                reply.embedding(embedding, hit=True)
-            elif must_encode:
+                reply.embedding(admission.embedding, hit=True)
+            elif admission.must_encode:
                 self.encoders.submit(self._encode_next)
 
     def _encode_next(self) -> None:
