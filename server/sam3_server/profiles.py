@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from sam3_server.cores import usable_cores
 from sam3_server.errors import ServerError
 
 CONFIGS = "ensemble_configs"
+# To ONNX Runtime 0 means all cores of the host, in a container with a share of them too.
+_ALL_CORES = re.compile(r'(key: *"intra_op_thread_count" *value *\{ *string_value: *")0(")')
 
 
 def lay_out(repository: Path, profile: str, folder: Path) -> None:
@@ -30,8 +34,14 @@ def lay_out(repository: Path, profile: str, folder: Path) -> None:
             continue
         (folder / model.name).mkdir()
         for entry in model.iterdir():
-            link = folder / model.name / entry.name
-            link.symlink_to(configs[model.name] if entry.name == "config.pbtxt" else entry)
+            if entry.name != "config.pbtxt":
+                (folder / model.name / entry.name).symlink_to(entry)
+        (folder / model.name / "config.pbtxt").write_text(_for_this_machine(configs[model.name].read_text()))
+
+
+def _for_this_machine(config: str) -> str:
+    """A config with a thread for each core that may be used, where it leaves their number to ONNX Runtime."""
+    return _ALL_CORES.sub(rf"\g<1>{usable_cores()}\g<2>", config)
 
 
 def _configs(profiles: Path, profile: str) -> dict[str, Path]:
