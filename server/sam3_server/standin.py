@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -39,15 +39,46 @@ def artifact_of(args: dict[str, str]) -> Path:
     return artifact_path(f"{args['model_repository']}/{args['model_version']}", config_of(args))
 
 
-def respond(requests: list, input_names: list[str], run: Callable[[Arrays], Arrays]) -> list:
+class Tensors(Protocol):
+    """How a runtime's own tensors come out of Triton's and go back into them."""
+
+    def taken(self, tensor: Any) -> Any:
+        """Triton's tensor as one of the runtime's."""
+
+    def joined(self, tensors: list[Any]) -> Any:
+        """Several along their first axis."""
+
+    def given(self, name: str, tensor: Any) -> Any:
+        """One of the runtime's as Triton's."""
+
+
+class NumpyTensors:
+    """Arrays in host memory."""
+
+    def taken(self, tensor: Any) -> Any:
+        """See `Tensors`."""
+        return tensor.as_numpy()
+
+    def joined(self, tensors: list[Any]) -> Any:
+        """See `Tensors`."""
+        return np.concatenate(tensors)
+
+    def given(self, name: str, tensor: Any) -> Any:
+        """See `Tensors`."""
+        return pb_utils.Tensor(name, tensor)
+
+
+def respond(
+    requests: list, input_names: list[str], run: Callable[[dict], dict], tensors: Tensors = NumpyTensors()
+) -> list:
     """Runs requests, which Triton has batched by equal shape, as one batch and splits the answer."""
     inputs = [
-        {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in input_names}
+        {name: tensors.taken(pb_utils.get_input_tensor_by_name(request, name)) for name in input_names}
         for request in requests
     ]
     try:
         # A request that is alone is not copied: features of SAM 3 are 21 MB.
-        outputs = run(inputs[0] if len(inputs) == 1 else _stacked(inputs, input_names))
+        outputs = run(inputs[0] if len(inputs) == 1 else _stacked(inputs, input_names, tensors))
     except Exception as error:  # the runtime's own errors; the whole batch shares the fate
         pb_utils.Logger.log_error(f"inference failed: {error}")
         failure = pb_utils.TritonError(f"inference failed: {str(error).splitlines()[0]}", pb_utils.TritonError.INTERNAL)
@@ -56,11 +87,13 @@ def respond(requests: list, input_names: list[str], run: Callable[[Arrays], Arra
     start = 0
     for request, one in zip(requests, inputs, strict=True):
         stop = start + len(one[input_names[0]])
-        tensors = [pb_utils.Tensor(name, outputs[name][start:stop]) for name in request.requested_output_names()]
-        responses.append(pb_utils.InferenceResponse(tensors))
+        wanted = request.requested_output_names()
+        responses.append(
+            pb_utils.InferenceResponse([tensors.given(name, outputs[name][start:stop]) for name in wanted])
+        )
         start = stop
     return responses
 
 
-def _stacked(inputs: list[Arrays], input_names: list[str]) -> Arrays:
-    return {name: np.concatenate([one[name] for one in inputs]) for name in input_names}
+def _stacked(inputs: list[dict], input_names: list[str], tensors: Tensors) -> dict:
+    return {name: tensors.joined([one[name] for one in inputs]) for name in input_names}

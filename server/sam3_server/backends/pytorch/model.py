@@ -1,9 +1,31 @@
-"""Stands in for Triton's PyTorch backend, on the CPU."""
+"""Stands in for Triton's PyTorch backend, on the CPU or a GPU."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from sam3_server.standin import Arrays, artifact_of, config_of, respond
+import triton_python_backend_utils as pb_utils
+from sam3_server.standin import artifact_of, config_of, respond
+
+
+class TorchTensors:
+    """Tensors on one device; they come and go by DLPack, so that on a GPU nothing crosses the bus."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def taken(self, tensor: Any) -> torch.Tensor:
+        """See `sam3_server.standin.Tensors`; what comes from elsewhere is copied here."""
+        return torch.from_dlpack(tensor).to(self.device)
+
+    def joined(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+        """See `sam3_server.standin.Tensors`."""
+        return torch.cat(tensors)
+
+    def given(self, name: str, tensor: torch.Tensor) -> Any:
+        """See `sam3_server.standin.Tensors`."""
+        return pb_utils.Tensor.from_dlpack(name, tensor.contiguous())
 
 
 class TritonPythonModel:
@@ -16,13 +38,18 @@ class TritonPythonModel:
         self.output_names = [tensor["name"] for tensor in config["output"]]
         disabled = config.get("parameters", {}).get("DISABLE_OPTIMIZED_EXECUTION", {}).get("string_value", "false")
         self.optimized = disabled != "true"
-        self.module = torch.jit.load(str(artifact_of(args)), map_location="cpu")
+        on_gpu = args["model_instance_kind"] == "GPU"
+        device = torch.device(f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu")
+        self.tensors = TorchTensors(device)
+        self.module = torch.jit.load(str(artifact_of(args)), map_location=device)
 
     def execute(self, requests) -> list:
         """One run for all requests."""
-        return respond(requests, self.input_names, self._run)
+        return respond(requests, self.input_names, self._run, self.tensors)
 
-    def _run(self, inputs: Arrays) -> Arrays:
+    def _run(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         with torch.inference_mode(), torch.jit.optimized_execution(self.optimized):
-            results = self.module(*(torch.from_numpy(inputs[name]) for name in self.input_names))
-        return {name: result.numpy() for name, result in zip(self.output_names, results, strict=True)}
+            results = self.module(*(inputs[name] for name in self.input_names))
+        if results[0].is_cuda:
+            torch.cuda.synchronize()  # Triton reads them from a stream of its own
+        return dict(zip(self.output_names, results, strict=True))
