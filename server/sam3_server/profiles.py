@@ -12,6 +12,9 @@ CONFIGS = "ensemble_configs"
 # To ONNX Runtime 0 means all cores of the host, in a container with a share of them too.
 _ALL_CORES = re.compile(r'(key: *"intra_op_thread_count" *value *\{ *string_value: *")0(")')
 
+# ONNX Runtime finds an engine by the names of file and tensors, whatever the weights.
+_ENGINES = re.compile(r'(key: *"trt_engine_cache_path" *value: *"[^"]*)(")')
+
 
 def lay_out(repository: Path, profile: str, folder: Path) -> None:
     """Fills an empty folder with links that make up the repository with a profile's configs in the place of its own.
@@ -36,12 +39,19 @@ def lay_out(repository: Path, profile: str, folder: Path) -> None:
         for entry in model.iterdir():
             if entry.name != "config.pbtxt":
                 (folder / model.name / entry.name).symlink_to(entry)
-        (folder / model.name / "config.pbtxt").write_text(_for_this_machine(configs[model.name].read_text()))
+        config = _for_this_export(_for_this_machine(configs[model.name].read_text()), repository)
+        (folder / model.name / "config.pbtxt").write_text(config)
 
 
 def _for_this_machine(config: str) -> str:
     """A config with a thread for each core that may be used, where it leaves their number to ONNX Runtime."""
     return _ALL_CORES.sub(rf"\g<1>{usable_cores()}\g<2>", config)
+
+
+def _for_this_export(config: str, repository: Path) -> str:
+    """A config whose TensorRT engines have a folder for each export, so that none is taken for another's."""
+    export = (repository / "sam3" / "exports" / "current").resolve().name
+    return _ENGINES.sub(rf"\g<1>/{export}\g<2>", config)
 
 
 def _configs(profiles: Path, profile: str) -> dict[str, Path]:

@@ -24,6 +24,9 @@ def test_a_quota_bounds_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def laid_out(tmp_path: Path, profile: str, model: str) -> model_config_pb2.ModelConfig:
     repository = copy_repository(tmp_path)
+    exports = repository / "sam3" / "exports"
+    (exports / "20261125-abc").mkdir(parents=True)
+    (exports / "current").symlink_to("20261125-abc")
     folder = tmp_path / "laid-out"
     folder.mkdir()
     profiles.lay_out(repository, profile, folder)
@@ -37,6 +40,13 @@ def test_the_profile_cpu_has_a_thread_for_each_core(
     monkeypatch.setattr(profiles, "usable_cores", lambda: 7)
     config = laid_out(tmp_path, "cpu", model)
     assert config.parameters["intra_op_thread_count"].string_value == "7"
+
+
+def test_each_export_has_its_own_engines(tmp_path: Path) -> None:
+    config = laid_out(tmp_path, "tensorrt", "sam3_image_encoder")
+    (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert accelerator.parameters["trt_engine_cache_path"] == "/var/cache/sam3/tensorrt/20261125-abc"
+    assert accelerator.parameters["trt_timing_cache_path"] == "/var/cache/sam3/tensorrt"
 
 
 def test_all_else_is_as_it_was_written(tmp_path: Path) -> None:
