@@ -17,7 +17,7 @@ COPY client source/client
 COPY export source/export
 COPY server source/server
 # The system's Python is the one that Triton's Python models run in.
-RUN python3 -m pip install --no-cache-dir -c constraints.txt ./source opencv-python-headless psutil \
+RUN python3 -m pip install --no-cache-dir -c constraints.txt ./source isal opencv-python-headless psutil \
     && rm -r source
 COPY ensemble_configs ensemble_configs
 # Engines of TensorRT and kernels of cupy. The user is NVIDIA's, with the id 1000.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
-from feature_memory import FeatureMemory
+from feature_memory import FeatureMemory, LastSent
 
 
 class OnGpu:
@@ -74,3 +75,23 @@ def test_gpu_memory_takes_a_tensor_that_lies_in_host_memory(cupy: FakeCupy) -> N
 def test_another_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="memory must be one of host, gpu, not 'disk'"):
         FeatureMemory("disk")
+
+
+class Tensor:
+    """Something that a weak reference can point at."""
+
+
+def test_the_tensors_of_one_embedding_are_made_once_and_those_of_another_let_go_of_first() -> None:
+    alive: list[weakref.ref[Tensor]] = []
+
+    def make(embedding: object) -> dict[str, Tensor]:
+        assert not any(reference() for reference in alive)
+        tensor = Tensor()
+        alive.append(weakref.ref(tensor))
+        return {"IMAGE_EMBEDDING": tensor}
+
+    last, first, second = LastSent(make), object(), object()
+    assert last.tensors(first)["IMAGE_EMBEDDING"] is last.tensors(first)["IMAGE_EMBEDDING"]
+    assert len(alive) == 1
+    assert last.tensors(second)["IMAGE_EMBEDDING"] is alive[1]()
+    assert last.tensors(first)["IMAGE_EMBEDDING"] is alive[2]()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from mask_postprocess import HOLE_LOGIT, clamp, fill_holes, to_mask, to_png
@@ -71,3 +72,19 @@ def test_the_png_holds_the_mask() -> None:
 
 def test_logits_are_clamped_to_32() -> None:
     assert clamp(np.array([-100.0, -32, 0.5, 99])).tolist() == [-32, -32, 0.5, 32]
+
+
+@pytest.mark.parametrize("size", [(301, 203), (1, 1), (1, 40), (40, 1)])
+def test_every_reader_takes_the_png(size: tuple[int, int]) -> None:
+    mask = np.where(np.random.default_rng(0).random(size) < 0.3, 255, 0).astype(np.uint8)
+    png = to_png(mask)
+    Image.open(io.BytesIO(png)).verify()  # every chunk's checksum
+    decoded = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)  # libpng
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, mask)
+
+
+def test_the_png_is_about_as_small_as_opencvs() -> None:
+    mask = to_mask(disc_with_hole(20), (1024, 1024))
+    _, opencvs = cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    assert len(to_png(mask)) < 1.1 * len(opencvs)

@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 _LIBRARIES = {"host": "numpy", "gpu": "cupy"}
 _DLPACK_CPU = 1  # kDLCPU
+
+
+class LastSent:
+    """The tensors that were sent last, which lie in shared memory for as long as they live.
+
+    A user clicks many times on one image: from the second hit in a row on, nothing is copied into shared memory.
+    Not thread-safe: a tensor is copied there while it is sent for the first time, so one thread alone may send these.
+    """
+
+    def __init__(self, make: Callable[[Any], dict[str, Any]]) -> None:
+        """
+        Args:
+            make: tensors of an embedding, by output name.
+        """
+        self._make = make
+        self._embedding: Any = None
+        self._tensors: dict[str, Any] = {}
+
+    def tensors(self, embedding: Any) -> dict[str, Any]:
+        """The tensors of an embedding; those of another one are let go of first, which frees their shared memory."""
+        if self._embedding is not embedding:
+            self._tensors = {}
+            self._embedding, self._tensors = embedding, self._make(embedding)
+        return self._tensors
 
 
 class FeatureMemory:

@@ -6,6 +6,7 @@ import re
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from embedding_cache import BusyError, CacheStats, EmbeddingCache, Limits, NotCachedError, image_id
-from feature_memory import FeatureMemory
+from feature_memory import FeatureMemory, LastSent
 
 FEATURES = ("HIGH_RES_FEATURES_0", "HIGH_RES_FEATURES_1", "IMAGE_EMBEDDING")
 ORIGINAL_SIZE = "ORIGINAL_SIZE"
@@ -61,8 +62,14 @@ class Reply:
         self._lock = threading.Lock()
         self._open = True
 
-    def embedding(self, embedding: ImageEmbedding, hit: bool) -> None:
-        """Sends the outputs that were asked for."""
+    def embedding(
+        self, embedding: ImageEmbedding, as_tensors: Callable[[ImageEmbedding], dict[str, Any]], hit: bool
+    ) -> None:
+        """Sends the outputs that were asked for.
+
+        Args:
+            as_tensors: makes Triton's tensors of the features, by output name; called where one is asked for.
+        """
         low_res_size = embedding.features["HIGH_RES_FEATURES_0"].shape[-2:]
         small = {
             ORIGINAL_SIZE: embedding.original_size,
@@ -71,9 +78,10 @@ class Reply:
             "CACHE_HIT": np.array([hit]),
         }
         try:
-            outputs = {**embedding.features, **small}
-            tensors = [_tensor(name, value) for name, value in outputs.items() if name in self._outputs]
-            self._send(pb_utils.InferenceResponse(tensors))
+            outputs = {name: pb_utils.Tensor(name, value) for name, value in small.items()}
+            if self._outputs.intersection(FEATURES):
+                outputs.update(as_tensors(embedding))
+            self._send(pb_utils.InferenceResponse([outputs[name] for name in outputs if name in self._outputs]))
         except Exception as error:  # no shared memory left, say
             self.error(f"the features cannot be sent: {error}", pb_utils.TritonError.INTERNAL)
 
@@ -141,6 +149,8 @@ class TritonPythonModel:
         self.metrics = CacheMetrics()
         self.metrics.publish(self.cache)
         self.waiting: set[Reply] = set()
+        # Tensors of the GPU do not pass through shared memory. Hits are sent by the thread of `execute` alone.
+        self.hit_as_tensors = _tensors if self.memory.on_gpu else LastSent(_tensors).tensors
         self.encoders = ThreadPoolExecutor(limits.max_concurrent_encodes, thread_name_prefix="encode")
         self.stopping = threading.Event()
         self.sweeper = threading.Thread(target=self._sweep_until_stopped, name="sweep")
@@ -187,7 +197,7 @@ class TritonPythonModel:
         else:
             if admission.embedding is not None:
                 self.waiting.discard(reply)
-                reply.embedding(admission.embedding, hit=True)
+                reply.embedding(admission.embedding, self.hit_as_tensors, hit=True)
             elif admission.must_encode:
                 self.encoders.submit(self._encode_next)
 
@@ -205,7 +215,7 @@ class TritonPythonModel:
                 reply.error(message, code)
         else:
             for reply in self._handed_out(self.cache.complete(key, embedding, time.monotonic() - started)):
-                reply.embedding(embedding, hit=False)
+                reply.embedding(embedding, _tensors, hit=False)
         self.metrics.publish(self.cache)
 
     def _handed_out(self, replies: list[Reply]) -> list[Reply]:
@@ -258,6 +268,10 @@ def _code_of(message: str) -> int:
     if any(words in message for words in NOT_READY):
         return pb_utils.TritonError.UNAVAILABLE
     return pb_utils.TritonError.INTERNAL
+
+
+def _tensors(embedding: ImageEmbedding) -> dict[str, Any]:
+    return {name: _tensor(name, feature) for name, feature in embedding.features.items()}
 
 
 def _tensor(name: str, array):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+
 import cv2
 import numpy as np
+from isal import isal_zlib
 
 # Meta's predictor: holes of at most this many pixels of the low-resolution grid become foreground ...
 MAX_HOLE_AREA = 256
@@ -11,8 +14,11 @@ MAX_HOLE_AREA = 256
 HOLE_LOGIT = 10.0
 # Low-resolution logits are handed out within these bounds.
 LOGIT_BOUND = 32.0
-# zlib level 1: masks are long runs of two values, and higher levels cost time for a few bytes.
-_PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# 8 bits, grey, deflate, the standard's five filters, not interlaced.
+_PNG_KIND = bytes([8, 0, 0, 0, 0])
+# Of ISA-L's levels 0 to 3: 0 makes masks half as large again, 2 is no smaller, 3 takes five times as long.
+_DEFLATE_LEVEL = 1
 
 
 def fill_holes(logits: np.ndarray) -> np.ndarray:
@@ -30,19 +36,27 @@ def to_mask(logits: np.ndarray, original_size: tuple[int, int]) -> np.ndarray:
     """Logits float32 [h, w] to a mask uint8 [height, width] of 0 and 255: holes, bilinear resize, threshold at 0."""
     height, width = original_size
     resized = cv2.resize(fill_holes(logits), (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.where(resized > 0, np.uint8(255), np.uint8(0))
+    mask = (resized > 0).view(np.uint8)
+    mask *= 255
+    return mask
 
 
 def to_png(mask: np.ndarray) -> bytes:
     """A mask uint8 [height, width] as a PNG of one 8-bit channel.
 
-    Raises:
-        RuntimeError: the encoder refused.
+    The file is put together here, since ISA-L, which deflates a mask ten times as fast as zlib, knows no PNG.
     """
-    encoded, png = cv2.imencode(".png", mask, _PNG_OPTIONS)
-    if not encoded:
-        raise RuntimeError(f"a mask of shape {mask.shape} could not be encoded as PNG")
-    return png.tobytes()
+    height, width = mask.shape
+    rows = np.zeros((height, 1 + width), np.uint8)  # each begins with its filter: 0, none
+    rows[:, 1:] = mask
+    header = struct.pack(">2I", width, height) + _PNG_KIND
+    pixels = isal_zlib.compress(rows, _DEFLATE_LEVEL)
+    return _PNG_SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = isal_zlib.crc32(content, isal_zlib.crc32(kind))
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
 def clamp(logits: np.ndarray) -> np.ndarray:

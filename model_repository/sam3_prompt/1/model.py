@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 
 import triton_python_backend_utils as pb_utils
@@ -53,7 +53,7 @@ class TritonPythonModel:
             tuple(_optional(request, name).tolist()) for name in ("ORIGINAL_SIZE", "LOW_RES_SIZE")
         )
         layout = lay_out(prompt, original_size, low_res_size)
-        return [pb_utils.Tensor(name.upper(), value) for name, value in asdict(layout).items()]
+        return [pb_utils.Tensor(field.name.upper(), getattr(layout, field.name)) for field in fields(layout)]
 
 
 def _failure(message: str, code: int):

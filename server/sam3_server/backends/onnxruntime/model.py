@@ -45,6 +45,8 @@ class TritonPythonModel:
         ):
             if key in parameters:
                 setattr(options, name, int(parameters[key]["string_value"]))
+        # Between runs its threads would spin on cores that the other models of a click need.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         path = artifact_of(args)
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.input_names = [node.name for node in self.session.get_inputs()]
