@@ -39,8 +39,8 @@ def lay_out(repository: Path, profile: str, folder: Path) -> None:
         for entry in model.iterdir():
             if entry.name != "config.pbtxt":
                 (folder / model.name / entry.name).symlink_to(entry)
-        config = _for_this_export(_for_this_machine(configs[model.name].read_text()), repository)
-        (folder / model.name / "config.pbtxt").write_text(config)
+        text = _for_this_export(_for_this_machine(configs[model.name].read_text()), repository)
+        (folder / model.name / "config.pbtxt").write_text(text)
 
 
 def _for_this_machine(config: str) -> str:
