@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,11 +65,17 @@ class TritonServer:
         profile: str | None = None,
         ports: Ports = Ports(),
         address: str = LOOPBACK,
+        flags: Sequence[str] = (),
     ) -> None:
+        """
+        Args:
+            flags: of `tritonserver`, beside those that the other arguments stand for.
+        """
         self.repository = repository
         self.profile = profile
         self.ports = ports
         self.address = address
+        self._flags = tuple(flags)
         self._log = log
         self._failures: list[str] = []
         self._cleanup = ExitStack()
@@ -187,6 +193,7 @@ class TritonServer:
             f"--metrics-port={self.ports.metrics}",
             f"--exit-timeout-secs={STOP_TIMEOUT_S}",
             f"--backend-config=python,shm-region-prefix-name={shared_memory}",
+            *self._flags,
         ]
         if found.backend_directory:
             command.append(f"--backend-directory={found.backend_directory}")
