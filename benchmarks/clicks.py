@@ -36,7 +36,7 @@ class Click:
 
 
 def fresh_images(count: int) -> list[bytes]:
-    """JPEG files of `SIDE` x `SIDE` that no server has seen: photos, turned and mirrored, each with a comment of its own.
+    """JPEG files of `SIDE` x `SIDE` that no server has seen: photos, turned and mirrored, each with its own comment.
 
     The comment alone makes a file new, so two of them may show the same; that saves no encoder anything.
     """

@@ -67,7 +67,7 @@ class Predictor:
 
 
 def create_app(predictor: Predictor) -> FastAPI:
-    """`POST /predict/mask` as the gateway has it, and `GET /health`, which tells what was asked for, and how often the encoder ran."""
+    """`POST /predict/mask` as the gateway has it, and `GET /health` with the counts of requests and encodes."""
     app = FastAPI()
 
     @app.get("/health")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import loads, waterfall
+from benchmarks.figures import BenchmarkError
 from benchmarks.http_load import post_clicks
 from benchmarks.limit import Limit
 from benchmarks.observer import family
@@ -28,6 +31,23 @@ class Network:
 
     checkpoint: Path
     config: Path | None
+
+    def check_exported(self, repository: Path) -> None:
+        """Makes sure that both sides of the comparison have the same weights.
+
+        Raises:
+            BenchmarkError: the repository's artifacts come from another checkpoint, or there are none.
+        """
+        report = repository / "sam3" / "exports" / "current" / "export.json"
+        try:
+            exported = json.loads(report.read_text())["checkpoint"]
+            ours = hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()
+        except OSError as error:
+            raise BenchmarkError(f"{error.filename}: {error.strerror}; run sam3-export first") from error
+        if exported["sha256"] != ours:
+            raise BenchmarkError(
+                f"{repository} was exported from {exported['source']}, not from {self.checkpoint}: see --checkpoint"
+            )
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def family(pid: int) -> tuple[psutil.Process, ...]:
 
 @contextmanager
 def peak_memory(processes: Sequence[psutil.Process]) -> Iterator[Callable[[], float | None]]:
-    """Samples the resident memory of processes together; the value tells its peak in MiB, and None without processes."""
+    """Samples the resident memory of processes together; the value tells its peak in MiB, None without processes."""
     if not processes:
         yield lambda: None
         return

@@ -23,6 +23,7 @@ class Results:
 
     Attributes:
         title: what was run.
+        full_size: whether it was SAM 3's own size, and not that of the demonstration network.
         about: machine and versions, by name.
         settings: how much was measured, by name.
         waterfalls: of a warm click, by system.
@@ -30,13 +31,16 @@ class Results:
     """
 
     title: str
+    full_size: bool = False
     about: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     waterfalls: dict[str, list[Segment]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def find(self, system: str, scenario: str, tool: str, way: str | None = None, concurrency: int = 1) -> Row | None:
+    def find(
+        self, system: str, scenario: str, tool: str, way: str | None = None, concurrency: int | None = 1
+    ) -> Row | None:
         """The row of that kind; None where it was not measured."""
         for row in self.rows:
             if (row.system, row.scenario, row.tool, row.concurrency) == (system, scenario, tool, concurrency) and (
@@ -74,6 +78,7 @@ def about_here() -> dict[str, str]:
     found = {
         "processor": _processor(),
         "cores": str(len(psutil.Process().cpu_affinity())),
+        "load before": f"{psutil.getloadavg()[0]:.1f} processes that want a core",
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""Where a warm click's time goes, step by step: from Triton's traces and the caller's clock, which are the same clock."""
+"""Where a warm click's time goes, step by step: from Triton's traces and the caller's clock, which is the same."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Trace = dict[str, Timestamps]
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a click: whose, of which kind (`client`, `network`, `queue`, `copies`, `compute`, `ensemble`), and ms."""
+    """A part of a click: whose, of which kind (see `segments`), and how long."""
 
     step: str
     kind: str
