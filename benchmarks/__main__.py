@@ -12,6 +12,7 @@ from sam3_triton import Sam3Error
 
 from benchmarks import plots, report
 from benchmarks.figures import BenchmarkError
+from benchmarks.full_size import compare_full_size
 from benchmarks.local import Network, compare
 from benchmarks.model_functions import PROJECT
 from benchmarks.remote import measure_remote
@@ -19,6 +20,7 @@ from benchmarks.results import Results
 from benchmarks.scenarios import LONG, SHORT
 
 _DEMO = PROJECT / "export" / "sam3_export" / "demo" / "sam3_demo.pt"
+_OUTPUT = Path("out") / "bench"
 _AMOUNTS = {"short": SHORT, "long": LONG}
 
 
@@ -34,6 +36,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--checkpoint", type=Path, default=_DEMO, help="what was exported into it (%(default)s)")
         command.add_argument("--config", type=Path, help="its sizes (default: beside the checkpoint, if there)")
         command.set_defaults(run=_local, amount=name)
+    full_size = commands.add_parser(
+        "full-size", help="SAM 3's own mask decoder with random weights; and the baseline with its own encoder"
+    )
+    full_size.add_argument("--without-encoder", action="store_true", help="leave that baseline out: 8 GB, and minutes")
+    full_size.set_defaults(run=lambda options: compare_full_size(options.output, not options.without_encoder))
     remote = commands.add_parser("remote", help="a server elsewhere: no limit, no baselines, no memory")
     remote.add_argument("--url", required=True, metavar="HOST:PORT", help="its gRPC endpoint")
     remote.add_argument("--http-url", metavar="http://HOST:PORT", help="its HTTP endpoint, to be measured too")
@@ -42,10 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     remote.set_defaults(run=_remote)
     again = commands.add_parser("report", help="table and plots anew, of results.json in the output folder")
     again.set_defaults(run=lambda options: Results.load(options.output / "results.json"))
-    for command in commands.choices.values():
-        command.add_argument(
-            "--output", type=Path, default=Path("out/bench"), metavar="DIR", help="default: %(default)s"
-        )
+    for name, command in commands.choices.items():
+        output = _OUTPUT / "full-size" if name == "full-size" else _OUTPUT
+        command.add_argument("--output", type=Path, default=output, metavar="DIR", help="default: %(default)s")
     return parser
 
 

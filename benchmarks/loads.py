@@ -6,7 +6,6 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from sam3_triton import Sam3Client
 
@@ -91,21 +90,30 @@ def perf_clicks(
     perf: PerfAnalyzer,
     url: str,
     album: Album,
-    extent: Window | Requests,
+    window: Window,
     *,
     by: str,
     concurrency: int = 1,
     rate: float | None = None,
-    scenario: str | None = None,
 ) -> Way:
-    """Clicks through perf_analyzer, their images named by `id` or sent as `bytes`."""
-    data = write_data(perf.folder / f"{by}-{len(album.clicks)}-{album.clicks[0].image_id[:8]}.json", album.clicks, by)
-    names = {"id": WARM_BY_ID, "bytes": WARM_BY_BYTES}
+    """Warm clicks through perf_analyzer, their images named by `id` or sent as `bytes`."""
+    data = write_data(perf.folder / f"{by}-{album.clicks[0].image_id[:8]}.json", album.clicks, by)
+    scenario = {"id": WARM_BY_ID, "bytes": WARM_BY_BYTES}[by]
 
     def run() -> Latency:
-        return perf.run(url, data, extent, concurrency=concurrency, rate=rate)
+        return perf.run(url, data, window, concurrency=concurrency, rate=rate)
 
-    return Way(system, scenario or names[by], protocol(url), PERF, run, album, None if rate else concurrency, rate)
+    return Way(system, scenario, protocol(url), PERF, run, album, None if rate else concurrency, rate)
+
+
+def perf_trace(system: System, perf: PerfAnalyzer, url: str, trace: Album, callers: int) -> Way:
+    """A trace through perf_analyzer, each click with its image."""
+    data = write_data(perf.folder / "trace.json", trace.clicks, "bytes")
+
+    def run() -> Latency:
+        return perf.run(url, data, Requests(len(trace.clicks)), concurrency=callers)
+
+    return Way(system, TRACE, protocol(url), PERF, run, trace, callers)
 
 
 def perf_cold(system: System, perf: PerfAnalyzer, url: str, count: int, concurrency: int) -> Way:
@@ -113,7 +121,7 @@ def perf_cold(system: System, perf: PerfAnalyzer, url: str, count: int, concurre
 
     def run() -> Latency:
         clicks = clicks_on(fresh_images(int(_SPARE * count)), 1)
-        data = write_data(Path(perf.folder / "cold.json"), clicks, "bytes")
+        data = write_data(perf.folder / "cold.json", clicks, "bytes")
         return perf.run(url, data, Requests(count), concurrency=concurrency)
 
     return Way(system, COLD, protocol(url), PERF, run, None, concurrency)

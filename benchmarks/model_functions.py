@@ -7,7 +7,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 _MODELS = ("sam3_preprocess", "sam3_prompt", "sam3_mask_postprocess")
-sys.path[:0] = [str(PROJECT / "model_repository" / model / "1") for model in _MODELS]
+sys.path.extend(str(PROJECT / "model_repository" / model / "1") for model in _MODELS)
 
 from image_preprocess import decode, to_network_pixels  # noqa: E402
 from mask_postprocess import to_mask, to_png  # noqa: E402

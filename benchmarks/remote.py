@@ -16,5 +16,5 @@ def measure_remote(grpc_url: str, http_url: str | None, gateway_url: str | None,
     bench.concurrent_clicks()
     bench.open_loop()
     bench.cold()
-    bench.click_trace()
+    bench.click_trace(bench.system, grpc_url)
     return bench.results

@@ -35,8 +35,8 @@ def markdown(results: Results, pictures: Sequence[str] = ()) -> str:
 _LEGEND = (
     "`load` is the number of callers, each of which sends its next request when it has its answer; or arrivals a "
     "second (Poisson). `x limit` compares medians with the limit's, cold with cold and warm with warm; `x faster than "
-    "FastAPI` with the service that encodes for each request, at the same load. Absolute times are those of the machine "
-    "below."
+    "FastAPI` with the service that encodes for each request, at the same load. Absolute times are the machine's "
+    "named below."
 )
 
 

@@ -16,7 +16,7 @@ from benchmarks import loads, waterfall
 from benchmarks.clicks import Click, fresh_images, zipf_trace
 from benchmarks.figures import BenchmarkError
 from benchmarks.observer import family
-from benchmarks.perf_analyzer import PerfAnalyzer, Requests, Window
+from benchmarks.perf_analyzer import PerfAnalyzer, Window
 from benchmarks.results import Results
 from benchmarks.services import Service
 from benchmarks.systems import Album, System, Way, measure, triton_system
@@ -25,6 +25,7 @@ from benchmarks.systems import Album, System, Way, measure, triton_system
 TOOLS = Path("out") / "bench" / "tools"
 # Arrivals of an open loop, as shares of what eight callers at a time were answered.
 LOAD_SHARES = (0.4, 0.7)
+_TRACE_CALLERS = 4
 
 
 @dataclass(frozen=True)
@@ -150,26 +151,13 @@ class Bench:
         if self.target.gateway:
             self.add([loads.cold_uploads(self.target.gateway_system(), self.target.gateway, count)])
 
-    def click_trace(self) -> None:
+    def click_trace(self, system: System, url: str) -> None:
         """Few images get most clicks; four callers."""
         images, length = self.amount.trace_images, self.amount.trace_clicks
-        self.add([loads.client_trace(self.system, self.target.grpc_url, zipf_trace(fresh_images(images), length), 4)])
+        self.add([loads.client_trace(system, url, zipf_trace(fresh_images(images), length), _TRACE_CALLERS)])
         if self.perf:
             trace = Album(zipf_trace(fresh_images(images), length))
-            self.add(
-                [
-                    loads.perf_clicks(
-                        self.system,
-                        self.perf,
-                        self.target.grpc_url,
-                        trace,
-                        Requests(length),
-                        by="bytes",
-                        concurrency=4,
-                        scenario=loads.TRACE,
-                    )
-                ]
-            )
+            self.add([loads.perf_trace(system, self.perf, url, trace, _TRACE_CALLERS)])
 
     def waterfall(self) -> None:
         """Where a warm click's time goes."""
