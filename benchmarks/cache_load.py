@@ -368,7 +368,7 @@ def main() -> None:
     if unknown := set(options.scenarios) - set(SCENARIOS):
         parser.error(f"no scenario {', '.join(unknown)}; there are: {', '.join(SCENARIOS)}")
     for name in options.scenarios or SCENARIOS:
-        print(f"{name}: {SCENARIOS[name].__doc__.splitlines()[0]}", file=sys.stderr, flush=True)
+        print(f"{name}: {(SCENARIOS[name].__doc__ or '').splitlines()[0]}", file=sys.stderr, flush=True)
         figures = SCENARIOS[name](options.repository)
         print(json.dumps({name: figures}, indent=2), flush=True)
         if options.output:

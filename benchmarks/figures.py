@@ -35,9 +35,9 @@ class Latency:
         """
         if not len(seconds):
             raise BenchmarkError("no request was measured")
-        percentiles = 1000 * np.percentile(seconds, (50, 90, 99))
+        median, p90, p99 = (float(value) for value in 1000 * np.percentile(seconds, (50, 90, 99)))
         throughput = len(seconds) / (sum(seconds) if elapsed_s is None else elapsed_s)
-        return cls(*(float(value) for value in percentiles), len(seconds), throughput)
+        return cls(median, p90, p99, len(seconds), throughput)
 
     @classmethod
     def median_of(cls, rounds: Sequence[Latency]) -> Latency:
@@ -45,8 +45,8 @@ class Latency:
         if not rounds:
             raise BenchmarkError("no round was measured")
         figures = [(one.median_ms, one.p90_ms, one.p99_ms, one.throughput) for one in rounds]
-        *percentiles, throughput = (float(value) for value in np.median(figures, axis=0))
-        return cls(*percentiles, sum(one.count for one in rounds), throughput)
+        median, p90, p99, throughput = (float(value) for value in np.median(figures, axis=0))
+        return cls(median, p90, p99, sum(one.count for one in rounds), throughput)
 
 
 @dataclass(frozen=True)

@@ -49,16 +49,16 @@ class Limit:
 
     def mask(self, embedding: Arrays, click: Click) -> bytes:
         """The best mask as a PNG."""
-        size = tuple(embedding["ORIGINAL_SIZE"].tolist())
+        height, width = embedding["ORIGINAL_SIZE"].tolist()
         features = {name: value for name, value in embedding.items() if name != "ORIGINAL_SIZE"}
         with self._step("prompt"):
-            low_res_size = features["HIGH_RES_FEATURES_0"].shape[-2:]
-            prompt = lay_out(Prompt(points=np.array([click.point], np.float32)), size, low_res_size)
+            rows, columns = features["HIGH_RES_FEATURES_0"].shape[-2:]
+            prompt = lay_out(Prompt(points=np.array([click.point], np.float32)), (height, width), (rows, columns))
             inputs = {name.upper(): value for name, value in vars(prompt).items()}
         with self._step("decoder"):
             logits = _run(self._decoder, {**features, **inputs})["MASK_LOGITS"]
         with self._step("holes and resize"):
-            mask = to_mask(logits[0, 0], size)
+            mask = to_mask(logits[0, 0], (height, width))
         with self._step("PNG"):
             return to_png(mask)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from sam3_triton import Sam3Client
@@ -154,7 +154,7 @@ def protocol(url: str) -> str:
     return "HTTP" if url.startswith("http://") else "gRPC"
 
 
-def _one_by_one(call, clicks: Iterator[Click], count: int) -> Latency:
+def _one_by_one(call: Callable[[Click], object], clicks: Iterator[Click], count: int) -> Latency:
     seconds = []
     for click in itertools.islice(clicks, count):
         started = time.perf_counter()

@@ -145,14 +145,14 @@ def parse(report: str, said: str, concurrency: int | None) -> Latency:
         raise BenchmarkError(f"perf_analyzer's report holds {len(rows)} loads, not 1")
     counted = re.search(r"Request count: (\d+)", said)
     try:
-        percentiles = [float(rows[0][f"p{percent} latency"]) / 1000 for percent in (50, 90, 99)]
+        median, p90, p99 = (float(rows[0][f"p{percent} latency"]) / 1000 for percent in (50, 90, 99))
         throughput = float(rows[0]["Inferences/Second"])
         mean_s = float(rows[0]["Avg latency"]) / 1e6
     except (KeyError, TypeError, ValueError) as error:
         raise BenchmarkError(f"perf_analyzer's report is not understood: {report!r}") from error
     if counted is None or not mean_s:
         raise BenchmarkError("perf_analyzer measured no request")
-    return Latency(*percentiles, int(counted[1]), throughput if concurrency is None else concurrency / mean_s)
+    return Latency(median, p90, p99, int(counted[1]), throughput if concurrency is None else concurrency / mean_s)
 
 
 def write_data(path: Path, clicks: Sequence[Click], by: str) -> Path:
@@ -194,4 +194,4 @@ def _command(command: list[str], **settings: Any) -> str:
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise BenchmarkError(f"{name} failed: {lines[-1] if lines else f'exit code {done.returncode}'}")
-    return done.stdout
+    return done.stdout + done.stderr

@@ -43,7 +43,7 @@ def _latency(results: Results, path: Path) -> str:
             series.setdefault(f"{row.system}{kind}", []).append(row)
     for name, rows in series.items():
         rows.sort(key=lambda row: row.concurrency or 0)
-        places = [row.concurrency for row in rows]
+        places = [row.concurrency or 0 for row in rows]
         (line,) = axes.plot(places, [row.latency.median_ms for row in rows], marker="o", label=name)
         axes.fill_between(
             places,

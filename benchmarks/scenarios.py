@@ -15,6 +15,7 @@ from sam3_triton.wire import CHANNEL_ARGUMENTS
 from benchmarks import loads, waterfall
 from benchmarks.clicks import Click, fresh_images, zipf_trace
 from benchmarks.figures import BenchmarkError
+from benchmarks.model_functions import PROJECT
 from benchmarks.observer import family
 from benchmarks.perf_analyzer import PerfAnalyzer, Window
 from benchmarks.results import Results
@@ -22,7 +23,7 @@ from benchmarks.services import Service
 from benchmarks.systems import Album, System, Way, measure, triton_system
 
 # What downloads take once; not an output of a run.
-TOOLS = Path("out") / "bench" / "tools"
+TOOLS = PROJECT / "out" / "bench" / "tools"
 # Arrivals of an open loop, as shares of what eight callers at a time were answered.
 LOAD_SHARES = (0.4, 0.7)
 _TRACE_CALLERS = 4

@@ -152,4 +152,4 @@ def baseline_system(service: Service, name: str) -> System:
     def work() -> Work:
         return Work(**httpx.get(f"{service.url}/health", timeout=600).json())
 
-    return System(name, work, family(service.pid))
+    return System(name, work, family(service.pid) if service.pid else ())
