@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
+import aiohttp
 from sam3_server import ServerError
 from sam3_triton import Sam3Error
+from tritonclient.utils import InferenceServerException
 
 from benchmarks import plots, report
 from benchmarks.figures import BenchmarkError
@@ -73,8 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.output.mkdir(parents=True, exist_ok=True)
         results = options.run(options)
-    except (BenchmarkError, ServerError, Sam3Error, OSError, json.JSONDecodeError) as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
+    except (BenchmarkError, ServerError, Sam3Error, InferenceServerException, aiohttp.ClientError, OSError) as error:
+        print(f"benchmarks: {str(error).splitlines()[0]}", file=sys.stderr)
         return 1
     results.save(options.output / "results.json")
     page = report.markdown(results, plots.draw(results, options.output))

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from sam3_triton import Sam3Client
 
@@ -17,7 +18,8 @@ from benchmarks.perf_analyzer import PerfAnalyzer, Requests, Window, write_data
 from benchmarks.services import Service
 from benchmarks.systems import Album, System, Way
 
-WARM_BY_ID, WARM_BY_BYTES, COLD, TRACE = "warm by id", "warm by bytes", "cold", "click trace"
+WARM_BY_ID, WARM_BY_BYTES, COLD = "warm by id", "warm by bytes", "cold"
+TRACE, TOGETHER = "click trace", "first clicks together"
 PERF, CLIENT, PLAIN, UPLOADS = "perf_analyzer", "Sam3Client", "plain calls", "uploads"
 # Of images on which a warm click may fall, and of clicks on each.
 IMAGES, CLICKS_EACH = 8, 4
@@ -65,6 +67,12 @@ def client_clicks(system: System, client: Sam3Client, album: Album, count: int) 
             raise BenchmarkError("a warm click was none: its image was not cached any more")
 
     return Way(system, WARM_BY_ID, "gRPC", CLIENT, lambda: _one_by_one(click_by_id, turns, count), album)
+
+
+def client_together(system: System, url: str, images: int, callers: int) -> Way:
+    """As many callers as there are click at one time on an image that nobody has seen, and then on the next one."""
+    clicks = [click for click in clicks_on(fresh_images(images), 1) for _ in range(callers)]
+    return replace(client_trace(system, url, clicks, callers), scenario=TOGETHER)
 
 
 def client_trace(system: System, url: str, trace: Sequence[Click], callers: int) -> Way:

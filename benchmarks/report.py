@@ -44,7 +44,7 @@ def _cells(results: Results, row: Row) -> tuple[str, ...]:
     latency = row.latency
     limit = results.find("limit", loads.COLD if row.scenario == loads.COLD else loads.WARM_BY_ID, loads.PLAIN)
     plain = results.find(PLAIN_BASELINE, loads.WARM_BY_BYTES, loads.UPLOADS, concurrency=row.concurrency)
-    compared = row.scenario != loads.TRACE
+    compared = row.scenario not in (loads.TRACE, loads.TOGETHER)
     return (
         row.system,
         row.scenario,

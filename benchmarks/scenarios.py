@@ -54,7 +54,7 @@ class Amount:
     trace_clicks: int
 
 
-SHORT = Amount(5, 30, 120, 1.5, (2, 4, 8, 16), 16, 12, 120)
+SHORT = Amount(8, 30, 120, 1.5, (2, 4, 8, 16), 16, 12, 120)
 LONG = Amount(10, 100, 600, 6.0, (2, 4, 8, 16), 60, 50, 1000)
 
 
@@ -153,12 +153,13 @@ class Bench:
             self.add([loads.cold_uploads(self.target.gateway_system(), self.target.gateway, count)])
 
     def click_trace(self, system: System, url: str) -> None:
-        """Few images get most clicks; four callers."""
+        """Few images get most clicks; and eight callers that all want the same new image."""
         images, length = self.amount.trace_images, self.amount.trace_clicks
         self.add([loads.client_trace(system, url, zipf_trace(fresh_images(images), length), _TRACE_CALLERS)])
         if self.perf:
             trace = Album(zipf_trace(fresh_images(images), length))
             self.add([loads.perf_trace(system, self.perf, url, trace, _TRACE_CALLERS)])
+        self.add([loads.client_together(system, url, images, 2 * _TRACE_CALLERS)])
 
     def waterfall(self) -> None:
         """Where a warm click's time goes."""

@@ -86,10 +86,11 @@ class _Tally:
 
 
 def measure(ways: Sequence[Way], rounds: int = 1) -> list[Row]:
-    """A row for each way; each round takes all of them in turn."""
+    """A row for each way; each round takes all of them in turn, forwards and backwards, so that none has the same
+    neighbour each time."""
     tallies = [_Tally() for _ in ways]
-    for _ in range(rounds):
-        for way, tally in zip(ways, tallies, strict=True):
+    for number in range(rounds):
+        for way, tally in list(zip(ways, tallies, strict=True))[:: -1 if number % 2 else 1]:
             before = way.system.work()
             with peak_memory(way.system.processes) as peak:
                 tally.rounds.append(way.run())

@@ -12,6 +12,7 @@ from PIL import Image
 from sam3_server import TritonServer
 
 from benchmarks import loads
+from benchmarks.__main__ import main
 from benchmarks.clicks import clicks_on, fresh_images, zipf_trace
 from benchmarks.figures import BenchmarkError
 from benchmarks.limit import Limit
@@ -19,6 +20,7 @@ from benchmarks.local import LAST_IMAGE_BASELINE, Network, second_click
 from benchmarks.model_functions import PROJECT
 from benchmarks.observer import family
 from benchmarks.perf_analyzer import PerfAnalyzer, Window, write_data
+from benchmarks.remote import measure_remote
 from benchmarks.scenarios import TOOLS, Amount, Bench, Target
 from benchmarks.services import fastapi_baseline
 from benchmarks.systems import Album, limit_system, measure
@@ -128,6 +130,33 @@ def test_a_request_that_fails_is_no_figure(perf: PerfAnalyzer, demo: TritonServe
 
     with pytest.raises(BenchmarkError, match="is cached; send IMAGE"):
         perf.run(demo.grpc_url, data, Window(0.6))
+
+
+def test_callers_of_one_new_image_share_its_encode(bench: Bench, demo: TritonServer):
+    (row,) = measure([loads.client_together(bench.system, demo.grpc_url, 2, 8)])
+
+    assert (row.requests, row.encoder_runs, row.distinct_images) == (16, 2, 2)
+
+
+def test_a_server_elsewhere_is_measured_without_perf_analyzer(demo: TritonServer, monkeypatch: pytest.MonkeyPatch):
+    def none(folder: Path) -> PerfAnalyzer:
+        raise BenchmarkError("there is none")
+
+    monkeypatch.setattr(PerfAnalyzer, "find", none)
+
+    results = measure_remote(demo.grpc_url, None, None, AMOUNT)
+
+    assert results.notes == ["Without perf_analyzer, which could not be had: there is none"]
+    assert {row.scenario for row in results.rows} == {loads.WARM_BY_ID, loads.TRACE, loads.TOGETHER}
+    assert {row.peak_mib for row in results.rows} == {None}
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["remote", "--url", "127.0.0.1:1", "--output", str(tmp_path)]) == 1
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("benchmarks: ")
+    assert "127.0.0.1:1" in line
 
 
 def test_artifacts_of_another_checkpoint_are_refused(exported_demo: Path):
