@@ -35,7 +35,7 @@ def draw(results: Results, folder: Path) -> list[str]:
 
 
 def _latency(results: Results, path: Path) -> str:
-    figure, axes = pyplot.subplots(figsize=(8, 5))
+    figure, axes = pyplot.subplots(figsize=(10, 5))
     series: dict[str, list[Row]] = {}
     for row in results.rows:
         if row.scenario in (loads.WARM_BY_ID, loads.WARM_BY_BYTES) and row.concurrency and row.system != "limit":
@@ -61,7 +61,7 @@ def _latency(results: Results, path: Path) -> str:
     axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_title(f"Warm clicks: {results.title}")
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))
     axes.grid(alpha=0.3)
     return _save(figure, path)
 

@@ -106,8 +106,10 @@ def segments(trace: Mapping[str, Timestamps], begun: int, ended: int) -> list[Se
             (model, "compute", one["COMPUTE_INPUT_END"], answered),
             (model, "ensemble", answered, end),
         ]
-    parts.append(("Triton", "network", whole["GRPC_SEND_START"], whole["GRPC_SEND_END"]))
-    parts.append(("caller", "client", whole["GRPC_SEND_END"], ended))
+    # Triton may come to write this down when the caller has long gone on.
+    sent = min(whole["GRPC_SEND_END"], ended)
+    parts.append(("Triton", "network", whole["GRPC_SEND_START"], sent))
+    parts.append(("caller", "client", sent, ended))
     return [Segment(step, kind, (end - start) / 1e6) for step, kind, start, end in parts]
 
 

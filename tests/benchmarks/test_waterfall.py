@@ -46,6 +46,12 @@ def test_each_part_is_where_it_belongs():
     assert [segment.milliseconds for segment in found if segment.kind == "network"] == [2, 1]
 
 
+def test_an_answer_that_was_unpacked_before_triton_calls_it_sent_is_no_negative_time():
+    *_, network, client = segments(trace(), 0, 45 * MS + MS // 2)
+
+    assert (network.milliseconds, client.milliseconds) == (0.5, 0)
+
+
 def test_a_file_of_triton_is_read_by_model():
     entries = [
         {"id": 2, "model_name": "sam3_prompt", "model_version": 1, "parent_id": 1},
