@@ -19,8 +19,9 @@ _CACHE_BYTES = 2**30
 def serving_with_response_cache(repository: Path) -> Iterator[TritonServer]:
     """A server that keeps nothing in the embedding cache, and answers of `sam3_encode` in Triton's.
 
-    So its key is the image file. It is the only place that works: without the file, by id, nothing is found; and with
-    it enabled on `sam3_preprocess`, Triton 2.51 hands `sam3_image_encoder` a request without inputs.
+    So its key is the image file; by id, without the file, nothing is found. Enabled on `sam3_image_encoder` it works
+    as well, but then each click decodes its image; with `sam3_preprocess` beside it, Triton 2.51 hands the encoder a
+    request without inputs.
     """
     with repository_copy(repository, sam3_embedding_cache={"cache_bytes": "0"}) as copy, installation.find() as found:
         config = copy / "sam3_encode" / "config.pbtxt"
