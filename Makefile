@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 EXPORTED := model_repository/sam3/exports/current/export.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test full-size-check check clean
+.PHONY: help demo serve test bench full-size-check check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -20,6 +20,9 @@ serve: $(INSTALLED) $(EXPORTED) ## the same, but keep serving
 
 test: $(INSTALLED) ## unit tests, and tests against a real Triton
 	$(BIN)/pytest
+
+bench: $(INSTALLED) $(EXPORTED) ## figures: limit, server, gateway and baselines in one run (ten minutes); writes out/bench/report.md
+	$(BIN)/python -m benchmarks short
 
 full-size-check: $(INSTALLED) ## SAM 3's own size with random weights: export, serve, compare a mask (16 GB of memory, ten minutes)
 	$(BIN)/python benchmarks/full_size_check.py
@@ -42,7 +45,7 @@ $(INSTALLED): pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@$(BIN)/python -m pip install --quiet torch==2.13.0
-	@$(BIN)/python -m pip install --quiet --editable '.[gateway,export,server,train]' --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[bench,gateway,export,server,train]' --group dev
 	@touch $@
 
 # An export that is there already, of a checkpoint of yours say, is used as it is.

@@ -11,11 +11,9 @@ import json
 import multiprocessing
 import os
 import random
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
@@ -34,6 +32,10 @@ from sam3_export.demo.evaluate import held_out
 from sam3_server import Ports, TritonServer
 from sam3_server.model_processes import model_processes
 from sam3_triton import Sam3Client, Sam3Error
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, it does not find its own package
+
+from benchmarks.services import repository_copy, serving
 
 PORTS = Ports(8110, 8111, 8112)
 PYTHON_MODELS = (
@@ -68,33 +70,6 @@ def pictures(count: int) -> list[Picture]:
         Image.fromarray(scene.image).save(buffer, "PNG")
         made.append(Picture(buffer.getvalue(), (float(x), float(y))))
     return made
-
-
-@contextmanager
-def repository_copy(source: Path, **parameters: dict[str, str]) -> Iterator[Path]:
-    """A copy of a repository, in which each model named has other values for some of its parameters."""
-    with tempfile.TemporaryDirectory(prefix="sam3-bench-") as folder:
-        copy = Path(folder) / "model_repository"
-        shutil.copytree(source, copy, symlinks=True)
-        for model, values in parameters.items():
-            config = copy / model / "config.pbtxt"
-            kept = [line for line in config.read_text().splitlines() if not any(f'"{name}"' in line for name in values)]
-            added = [
-                f'parameters {{ key: "{name}" value {{ string_value: "{text}" }} }}' for name, text in values.items()
-            ]
-            config.write_text("\n".join([*kept, *added]) + "\n")
-        yield copy
-
-
-@contextmanager
-def serving(source: Path, **parameters: dict[str, str]) -> Iterator[TritonServer]:
-    """A server over such a copy."""
-    with (
-        repository_copy(source, **parameters) as repository,
-        (repository.parent / "triton.log").open("w") as log,
-        TritonServer(repository, log, ports=PORTS) as server,
-    ):
-        yield server
 
 
 def metrics(server: TritonServer) -> dict[str, float]:
@@ -393,7 +368,7 @@ def main() -> None:
     if unknown := set(options.scenarios) - set(SCENARIOS):
         parser.error(f"no scenario {', '.join(unknown)}; there are: {', '.join(SCENARIOS)}")
     for name in options.scenarios or SCENARIOS:
-        print(f"{name}: {SCENARIOS[name].__doc__.splitlines()[0]}", file=sys.stderr, flush=True)
+        print(f"{name}: {(SCENARIOS[name].__doc__ or '').splitlines()[0]}", file=sys.stderr, flush=True)
         figures = SCENARIOS[name](options.repository)
         print(json.dumps({name: figures}, indent=2), flush=True)
         if options.output:

@@ -22,28 +22,17 @@ from sam3_export.modules import ImageEncoder, MaskDecoder
 from sam3_server import Ports, TritonServer
 from sam3_triton import Sam3Client
 
-PROJECT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [
-    str(PROJECT / "model_repository" / model / "1") for model in ("sam3_preprocess", "sam3_mask_postprocess")
-]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, it does not find its own package
+
+from benchmarks.model_functions import PROJECT, decode, to_mask, to_network_pixels
+from benchmarks.random_weights import copy_bare_repository, write_checkpoint
 
 PHOTO = PROJECT / "tests" / "data" / "golden" / "coffee.png"
 CLICK = (360, 290)
 PORTS = Ports(8210, 8211, 8212)
-SEED = 0
 FORMATS = ("onnx", "onnx-fp16", "onnx-int8", "torchscript", "torchscript-fp16")
 MINIMUM_IOU = 0.999
 Figures = dict[str, Any]
-
-
-def write_checkpoint(path: Path) -> None:
-    """SAM 3's architecture with seeded random weights, fp32, in the layout of `sam3.pt`."""
-    import torch
-    from sam3_export import sam3_layout
-    from sam3_export.architecture import Architecture
-
-    torch.manual_seed(SEED)
-    torch.save({"model": sam3_layout.write(Architecture().build().state_dict())}, path)
 
 
 def export(checkpoint: Path, repository: Path) -> Figures:
@@ -82,8 +71,6 @@ def _told(entry: dict[str, Any]) -> Figures:
 
 def expected(checkpoint: Path) -> tuple[np.ndarray, np.ndarray]:
     """What the PyTorch modules make of the click: logits [h, w] and the mask, bool [H, W]."""
-    from image_preprocess import decode, to_network_pixels
-    from mask_postprocess import to_mask
     from sam3_export import spec
     from sam3_export.checkpoint import load
 
@@ -137,10 +124,7 @@ def main() -> int:
     folder, repository = options.folder, options.folder / "model_repository"
     checkpoint = folder / "sam3.pt"
     shutil.rmtree(folder, ignore_errors=True)
-    generated = shutil.ignore_patterns("exports", "configs", "__pycache__")
-    shutil.copytree(PROJECT / "model_repository", repository, symlinks=True, ignore=generated)
-    for model in ("sam3_image_encoder", "sam3_mask_decoder"):
-        (repository / model / "1").unlink(missing_ok=True)
+    copy_bare_repository(repository)
     print(f"Writing {checkpoint} (seeded random weights) ...", flush=True)
     write_checkpoint(checkpoint)
     figures = export(checkpoint, repository)

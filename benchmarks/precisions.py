@@ -29,7 +29,7 @@ from sam3_export.samples import SINGLE_TOKEN, Arrays, pixels
 
 DEMO_CHECKPOINT = "sam3_demo.pt"
 REFERENCE = "onnx"
-Run = Callable[[Arrays], Arrays]
+Run = Callable[[Arrays], object]
 
 
 def encoder_process(format_name: str, path: Path, architecture: Architecture, pipe: Connection) -> None:
@@ -51,14 +51,14 @@ def serving(format_name: str, path: Path, architecture: Architecture) -> Run:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # fp16 has no kernels for a CPU
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        return lambda inputs: dict(enumerate(session.run(None, inputs)))
+        return lambda inputs: session.run(None, inputs)
     import torch
 
     module = torch.jit.load(str(path))
 
-    def run(inputs: Arrays) -> Arrays:
+    def run(inputs: Arrays) -> object:
         with torch.inference_mode(), torch.jit.optimized_execution(False):
-            return dict(enumerate(module(torch.from_numpy(inputs["PIXELS"]))))
+            return module(torch.from_numpy(inputs["PIXELS"]))
 
     return run
 

@@ -11,6 +11,7 @@ import io
 import json
 import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
 import tritonclient.grpc as triton
@@ -46,7 +47,7 @@ def measure(client: triton.InferenceServerClient, data: bytes, rounds: int) -> d
         tensor.set_shared_memory(REGION, size)
         client.infer("sam3", [tensor], outputs=outputs)
 
-    def milliseconds(way) -> float:
+    def milliseconds(way: Callable[[], None]) -> float:
         started = time.perf_counter()
         way()
         return 1000 * (time.perf_counter() - started)

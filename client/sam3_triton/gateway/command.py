@@ -39,8 +39,12 @@ def run(arguments: list[str]) -> None:
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         where = f"port {settings.port} of {settings.host}"
         fault = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
         raise InvalidInputError(f"{where} {fault}; choose another one with --port") from error
+    # asyncio leaves it out for a socket that was not made with the protocol's number, and an answer's body then waits
+    # 40 ms for the acknowledgement of its headers. Connections inherit it.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener

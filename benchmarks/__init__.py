@@ -1,0 +1,1 @@
+"""How close to the limit, how far ahead: `python -m benchmarks --help`."""

@@ -1,0 +1,82 @@
+"""The images and clicks that every system under test is given."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import random
+import struct
+import uuid
+from dataclasses import dataclass
+
+from PIL import Image
+
+from benchmarks.model_functions import PROJECT
+
+# Width and height of every image, in pixels.
+SIDE = 1024
+_PHOTOS = ("coffee.png", "rocket.png", "chelsea_tall.png")
+_JPEG_QUALITY = 90
+# How much more often the first image of a trace is clicked on than the second, and so on: 1 / rank ** exponent.
+ZIPF_EXPONENT = 1.1
+
+
+@dataclass(frozen=True)
+class Click:
+    """One foreground point (x, y), in pixels, on an image file."""
+
+    image: bytes
+    point: tuple[int, int]
+
+    @functools.cached_property
+    def image_id(self) -> str:
+        """What the server calls the image: sha256 of the file."""
+        return hashlib.sha256(self.image).hexdigest()
+
+
+def fresh_images(count: int) -> list[bytes]:
+    """JPEG files of `SIDE` x `SIDE` that no server has seen: photos, turned and mirrored, each with its own comment.
+
+    The comment alone makes a file new, so two of them may show the same; that saves no encoder anything.
+    """
+    photos = _photos()
+    return [_with_comment(photos[number % len(photos)], uuid.uuid4().hex.encode()) for number in range(count)]
+
+
+def clicks_on(images: list[bytes], each: int) -> list[Click]:
+    """`each` clicks on every image, in turns, at seeded places that keep a little off the edges."""
+    rng = random.Random(0)
+    return [Click(image, _place(rng)) for _ in range(each) for image in images]
+
+
+def zipf_trace(images: list[bytes], length: int) -> list[Click]:
+    """Seeded clicks of many people: few images get most of them (`ZIPF_EXPONENT`)."""
+    rng = random.Random(0)
+    weights = [1 / rank**ZIPF_EXPONENT for rank in range(1, len(images) + 1)]
+    return [Click(image, _place(rng)) for image in rng.choices(images, weights, k=length)]
+
+
+@functools.cache
+def _photos() -> tuple[bytes, ...]:
+    """Every photo of the reference cases in its eight orientations."""
+    turns = [None, *Image.Transpose]
+    files = []
+    for turn in turns:
+        for name in _PHOTOS:
+            with Image.open(PROJECT / "tests" / "data" / "golden" / name) as photo:
+                squared = photo.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+            buffer = io.BytesIO()
+            (squared if turn is None else squared.transpose(turn)).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+            files.append(buffer.getvalue())
+    return tuple(files)
+
+
+def _with_comment(jpeg: bytes, comment: bytes) -> bytes:
+    start, rest = jpeg[:2], jpeg[2:]  # the start marker stays first
+    return start + b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment + rest
+
+
+def _place(rng: random.Random) -> tuple[int, int]:
+    margin = SIDE // 16
+    return rng.randrange(margin, SIDE - margin), rng.randrange(margin, SIDE - margin)

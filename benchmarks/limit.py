@@ -1,0 +1,88 @@
+"""The time below which no server can go: the same networks and functions, called one after another in one process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+import tritonclient.grpc as triton
+
+from benchmarks.clicks import Click
+from benchmarks.model_functions import Prompt, decode, lay_out, to_mask, to_network_pixels, to_png
+
+Arrays = dict[str, np.ndarray]
+_ENCODER, _DECODER = "sam3_image_encoder", "sam3_mask_decoder"
+# Parameters of the ONNX Runtime backend, and what they set.
+_THREADS = {"intra_op_thread_count": "intra_op_num_threads", "inter_op_thread_count": "inter_op_num_threads"}
+
+
+class Limit:
+    """Bare ONNX Runtime sessions with the thread settings of a running server, and the Python models' functions."""
+
+    def __init__(self, repository: Path, server: triton.InferenceServerClient) -> None:
+        """
+        Args:
+            repository: the model repository that the server serves.
+            server: says which file and which thread settings it runs each network with.
+        """
+        cv2.setNumThreads(1)  # as sam3_mask_postprocess does
+        self._encoder = _session(repository, server, _ENCODER)
+        self._decoder = _session(repository, server, _DECODER)
+        self._side = self._encoder.get_inputs()[0].shape[1]
+        # Seconds of each step, one entry a call, for the steps of a click beside those of the server.
+        self.steps: dict[str, list[float]] = {}
+
+    def encode(self, image: bytes) -> Arrays:
+        """Features of an image file, by the decoder's names for them, and its `ORIGINAL_SIZE` (height, width)."""
+        with self._step("decode and resize the image"):
+            picture = decode(image)
+            pixels = to_network_pixels(picture, self._side)
+        with self._step("encoder"):
+            features = _run(self._encoder, {"PIXELS": pixels})
+        return {**features, "ORIGINAL_SIZE": np.array([picture.height, picture.width])}
+
+    def mask(self, embedding: Arrays, click: Click) -> bytes:
+        """The best mask as a PNG."""
+        height, width = embedding["ORIGINAL_SIZE"].tolist()
+        features = {name: value for name, value in embedding.items() if name != "ORIGINAL_SIZE"}
+        with self._step("prompt"):
+            rows, columns = features["HIGH_RES_FEATURES_0"].shape[-2:]
+            prompt = lay_out(Prompt(points=np.array([click.point], np.float32)), (height, width), (rows, columns))
+            inputs = {name.upper(): value for name, value in vars(prompt).items()}
+        with self._step("decoder"):
+            logits = _run(self._decoder, {**features, **inputs})["MASK_LOGITS"]
+        with self._step("holes and resize"):
+            mask = to_mask(logits[0, 0], (height, width))
+        with self._step("PNG"):
+            return to_png(mask)
+
+    def count(self, step: str) -> int:
+        """How often a step was taken."""
+        return len(self.steps.get(step, []))
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.steps.setdefault(name, []).append(time.perf_counter() - started)
+
+
+def _session(repository: Path, server: triton.InferenceServerClient, model: str) -> onnxruntime.InferenceSession:
+    config: dict[str, Any] = server.get_model_config(model, as_json=True)["config"]
+    options = onnxruntime.SessionOptions()
+    for parameter, name in _THREADS.items():
+        if parameter in config.get("parameters", {}):
+            setattr(options, name, int(config["parameters"][parameter]["string_value"]))
+    path = repository / model / "1" / config["default_model_filename"]
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
+    names = [node.name for node in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))

@@ -1,0 +1,171 @@
+"""The ways of loading each system."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from sam3_triton import Sam3Client
+
+from benchmarks.clicks import Click, clicks_on, fresh_images
+from benchmarks.figures import BenchmarkError, Latency
+from benchmarks.http_load import post_clicks
+from benchmarks.limit import Limit
+from benchmarks.perf_analyzer import PerfAnalyzer, Requests, Window, write_data
+from benchmarks.services import Service
+from benchmarks.systems import Album, System, Way
+
+WARM_BY_ID, WARM_BY_BYTES, COLD = "warm by id", "warm by bytes", "cold"
+TRACE, TOGETHER = "click trace", "first clicks together"
+PERF, CLIENT, PLAIN, UPLOADS = "perf_analyzer", "Sam3Client", "plain calls", "uploads"
+# Of images on which a warm click may fall, and of clicks on each.
+IMAGES, CLICKS_EACH = 8, 4
+# A file of cold requests holds so many more images than are counted, since callers do not take them evenly.
+_SPARE = 1.5
+
+
+def warm_album(system: System, client: Sam3Client, images: int = IMAGES) -> Album:
+    """Images that the server has just encoded, and clicks on them."""
+    clicks = clicks_on(fresh_images(images), CLICKS_EACH)
+    before = system.work()
+    for click in clicks[:images]:
+        client.set_image(click.image)
+    return Album(clicks, system.work().encodes - before.encodes)
+
+
+def limit_clicks(system: System, limit: Limit, album: Album, count: int) -> Way:
+    """Clicks on features that are there already."""
+    embeddings = {click.image_id: limit.encode(click.image) for click in album.clicks[: album.images]}
+    turns = itertools.cycle(album.clicks)
+
+    def run() -> Latency:
+        return _one_by_one(lambda click: limit.mask(embeddings[click.image_id], click), turns, count)
+
+    known = Album(album.clicks, len(embeddings))
+    return Way(system, WARM_BY_ID, "in process", PLAIN, run, known)
+
+
+def limit_cold(system: System, limit: Limit, count: int) -> Way:
+    """The first click on an image."""
+
+    def run() -> Latency:
+        clicks = iter(clicks_on(fresh_images(count), 1))
+        return _one_by_one(lambda click: limit.mask(limit.encode(click.image), click), clicks, count)
+
+    return Way(system, COLD, "in process", PLAIN, run, None)
+
+
+def client_clicks(system: System, client: Sam3Client, album: Album, count: int) -> Way:
+    """Clicks by id through the project's client."""
+    turns = itertools.cycle(album.clicks)
+
+    def click_by_id(click: Click) -> None:
+        if not client.predict(image_id=click.image_id, points=[click.point]).cache_hit:
+            raise BenchmarkError("a warm click was none: its image was not cached any more")
+
+    return Way(system, WARM_BY_ID, "gRPC", CLIENT, lambda: _one_by_one(click_by_id, turns, count), album)
+
+
+def client_together(system: System, url: str, images: int, callers: int) -> Way:
+    """As many callers as there are click at one time on an image that nobody has seen, and then on the next one."""
+    clicks = [click for click in clicks_on(fresh_images(images), 1) for _ in range(callers)]
+    return replace(client_trace(system, url, clicks, callers), scenario=TOGETHER)
+
+
+def client_trace(system: System, url: str, trace: Sequence[Click], callers: int) -> Way:
+    """A trace as the project's client clicks: the id first, the image where the server lacks it."""
+
+    def run() -> Latency:
+        with Sam3Client(url) as client, ThreadPoolExecutor(callers) as pool:
+
+            def timed(click: Click) -> float:
+                started = time.perf_counter()
+                client.predict(click.image, points=[click.point])
+                return time.perf_counter() - started
+
+            started = time.perf_counter()
+            seconds = list(pool.map(timed, trace))
+            return Latency.of(seconds, time.perf_counter() - started)
+
+    return Way(system, TRACE, "gRPC", CLIENT, run, Album(trace), callers)
+
+
+def perf_clicks(
+    system: System,
+    perf: PerfAnalyzer,
+    url: str,
+    album: Album,
+    window: Window,
+    *,
+    by: str,
+    concurrency: int = 1,
+    rate: float | None = None,
+) -> Way:
+    """Warm clicks through perf_analyzer, their images named by `id` or sent as `bytes`."""
+    data = write_data(perf.folder / f"{by}-{album.clicks[0].image_id[:8]}.json", album.clicks, by)
+    scenario = {"id": WARM_BY_ID, "bytes": WARM_BY_BYTES}[by]
+
+    def run() -> Latency:
+        return perf.run(url, data, window, concurrency=concurrency, rate=rate)
+
+    return Way(system, scenario, protocol(url), PERF, run, album, None if rate else concurrency, rate)
+
+
+def perf_trace(system: System, perf: PerfAnalyzer, url: str, trace: Album, callers: int) -> Way:
+    """A trace through perf_analyzer, each click with its image."""
+    data = write_data(perf.folder / "trace.json", trace.clicks, "bytes")
+
+    def run() -> Latency:
+        return perf.run(url, data, Requests(len(trace.clicks)), concurrency=callers)
+
+    return Way(system, TRACE, protocol(url), PERF, run, trace, callers)
+
+
+def perf_cold(system: System, perf: PerfAnalyzer, url: str, count: int, concurrency: int) -> Way:
+    """Every request brings an image that nobody has seen."""
+
+    def run() -> Latency:
+        clicks = clicks_on(fresh_images(int(_SPARE * count)), 1)
+        data = write_data(perf.folder / "cold.json", clicks, "bytes")
+        return perf.run(url, data, Requests(count), concurrency=concurrency)
+
+    return Way(system, COLD, protocol(url), PERF, run, None, concurrency)
+
+
+def uploads(system: System, service: Service, album: Album, count: int, concurrency: int = 1) -> Way:
+    """Clicks on known images, posted with the whole image each time."""
+    return Way(
+        system,
+        WARM_BY_BYTES,
+        "HTTP",
+        UPLOADS,
+        lambda: post_clicks(service.url, album.clicks, count, concurrency),
+        album,
+        concurrency,
+    )
+
+
+def cold_uploads(system: System, service: Service, count: int, concurrency: int = 1) -> Way:
+    """Posts of images that nobody has seen."""
+
+    def run() -> Latency:
+        return post_clicks(service.url, clicks_on(fresh_images(count), 1), count, concurrency)
+
+    return Way(system, COLD, "HTTP", UPLOADS, run, None, concurrency)
+
+
+def protocol(url: str) -> str:
+    """What a URL is spoken to in, in words."""
+    return "HTTP" if url.startswith("http://") else "gRPC"
+
+
+def _one_by_one(call: Callable[[Click], object], clicks: Iterator[Click], count: int) -> Latency:
+    seconds = []
+    for click in itertools.islice(clicks, count):
+        started = time.perf_counter()
+        call(click)
+        seconds.append(time.perf_counter() - started)
+    return Latency.of(seconds)

@@ -1,0 +1,97 @@
+"""Pictures of a run: latency over concurrency, and the waterfall of a warm click."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot, ticker
+
+from benchmarks import loads
+from benchmarks.figures import Row
+from benchmarks.results import Results
+
+_COLOURS = {
+    "client": "#8d99ae",
+    "network": "#bcc4d1",
+    "queue": "#e9c46a",
+    "copies": "#e76f51",
+    "compute": "#2a6f97",
+    "ensemble": "#f4a261",
+}
+_DPI = 110
+
+
+def draw(results: Results, folder: Path) -> list[str]:
+    """Writes the pictures that the results are good for into a folder, and returns their names."""
+    drawn = []
+    if any((row.concurrency or 0) > 1 for row in results.rows):
+        drawn.append(_latency(results, folder / "latency.png"))
+    if results.waterfalls:
+        drawn.append(_waterfall(results, folder / "waterfall.png"))
+    return drawn
+
+
+def _latency(results: Results, path: Path) -> str:
+    figure, axes = pyplot.subplots(figsize=(10, 5))
+    series: dict[str, list[Row]] = {}
+    for row in results.rows:
+        if row.scenario in (loads.WARM_BY_ID, loads.WARM_BY_BYTES) and row.concurrency and row.system != "limit":
+            kind = "" if row.tool == loads.UPLOADS else f", {row.scenario}, {row.way}, {row.tool}"
+            series.setdefault(f"{row.system}{kind}", []).append(row)
+    for name, rows in series.items():
+        rows.sort(key=lambda row: row.concurrency or 0)
+        places = [row.concurrency or 0 for row in rows]
+        (line,) = axes.plot(places, [row.latency.median_ms for row in rows], marker="o", label=name)
+        axes.fill_between(
+            places,
+            [row.latency.median_ms for row in rows],
+            [row.latency.p90_ms for row in rows],
+            color=line.get_color(),
+            alpha=0.12,
+        )
+    if limit := results.find("limit", loads.WARM_BY_ID, loads.PLAIN):
+        axes.axhline(limit.latency.median_ms, color="black", linestyle=":", label="limit, one caller")
+    axes.set(xscale="log", yscale="log", xlabel="callers at one time", ylabel="ms: median, shaded up to p90")
+    ticks = sorted({row.concurrency for rows in series.values() for row in rows if row.concurrency})
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_title(f"Warm clicks: {results.title}")
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))
+    axes.grid(alpha=0.3)
+    return _save(figure, path)
+
+
+def _waterfall(results: Results, path: Path) -> str:
+    bars = [
+        (f"{system}: {segment.step}" if system != segment.step else system, segment.kind, start, segment.milliseconds)
+        for system, segments in results.waterfalls.items()
+        for start, segment in zip(_starts([one.milliseconds for one in segments]), segments, strict=True)
+    ]
+    names = list(dict.fromkeys(name for name, *_ in bars))
+    figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.38 * len(names)))
+    for name, kind, start, milliseconds in bars:
+        axes.barh(names.index(name), milliseconds, left=start, color=_COLOURS[kind], height=0.7)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("ms since the click")
+    axes.set_title(f"A warm click by id over gRPC: {results.title}", fontsize=10)
+    kinds = dict.fromkeys(kind for _, kind, *_ in bars)
+    axes.legend([pyplot.Rectangle((0, 0), 1, 1, color=_COLOURS[kind]) for kind in kinds], kinds, fontsize=7)
+    axes.grid(axis="x", alpha=0.3)
+    return _save(figure, path)
+
+
+def _starts(lengths: list[float]) -> list[float]:
+    return [sum(lengths[:number]) for number in range(len(lengths))]
+
+
+def _save(figure: pyplot.Figure, path: Path) -> str:
+    figure.tight_layout()
+    figure.savefig(path, dpi=_DPI)
+    pyplot.close(figure)
+    return path.name

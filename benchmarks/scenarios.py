@@ -1,0 +1,181 @@
+"""What is measured of a server: the loads of perf_analyzer, of the project's client and of uploads."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+import tritonclient.grpc as triton
+from sam3_triton import Sam3Client
+from sam3_triton.wire import CHANNEL_ARGUMENTS
+
+from benchmarks import loads, waterfall
+from benchmarks.clicks import Click, fresh_images, zipf_trace
+from benchmarks.figures import BenchmarkError
+from benchmarks.model_functions import PROJECT
+from benchmarks.observer import family
+from benchmarks.perf_analyzer import PerfAnalyzer, Window
+from benchmarks.results import Results
+from benchmarks.services import Service
+from benchmarks.systems import Album, System, Way, measure, triton_system
+
+# What downloads take once; not an output of a run.
+TOOLS = PROJECT / "out" / "bench" / "tools"
+# Arrivals of an open loop, as shares of what eight callers at a time were answered.
+LOAD_SHARES = (0.4, 0.7)
+_TRACE_CALLERS = 4
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is measured.
+
+    Attributes:
+        rounds: in which those that are compared take turns at one request at a time.
+        block: requests of each in a round; perf_analyzer measures for `window_s` instead.
+        requests: uploads of a row at several requests at a time.
+        window_s: seconds that perf_analyzer measures warm clicks for.
+        concurrencies: requests at one time, beside 1.
+        cold: requests of a row of images that nobody has seen.
+        trace_images: of a click trace.
+        trace_clicks: of a click trace.
+    """
+
+    rounds: int
+    block: int
+    requests: int
+    window_s: float
+    concurrencies: tuple[int, ...]
+    cold: int
+    trace_images: int
+    trace_clicks: int
+
+
+SHORT = Amount(8, 30, 120, 1.5, (2, 4, 8, 16), 16, 12, 120)
+LONG = Amount(10, 100, 600, 6.0, (2, 4, 8, 16), 60, 50, 1000)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server to measure.
+
+    Attributes:
+        http_url: `http://host:port` of its HTTP endpoint; None where only gRPC is measured.
+        gateway: in front of it; None without.
+        processes: whose memory counts.
+        trace_folder: where it can be told to trace into; None where it runs elsewhere.
+    """
+
+    grpc_url: str
+    http_url: str | None = None
+    gateway: Service | None = None
+    processes: tuple[psutil.Process, ...] = ()
+    trace_folder: Path | None = None
+
+    @property
+    def urls(self) -> list[str]:
+        """Of each protocol that is measured."""
+        return [self.grpc_url] + ([self.http_url] if self.http_url else [])
+
+    def system(self) -> System:
+        """The server itself."""
+        return triton_system(self.grpc_url, *self.processes)
+
+    def gateway_system(self) -> System:
+        """The gateway with the server behind it."""
+        gateway = family(self.gateway.pid) if self.gateway and self.gateway.pid else ()
+        return triton_system(self.grpc_url, *self.processes, *gateway, name="gateway")
+
+
+class Bench:
+    """One run over one target."""
+
+    def __init__(self, title: str, target: Target, amount: Amount) -> None:
+        self.target = target
+        self.amount = amount
+        self.results = Results(title, settings=asdict(amount))
+        self.client = Sam3Client(target.grpc_url, timeout_s=600)
+        self.triton = triton.InferenceServerClient(target.grpc_url, channel_args=CHANNEL_ARGUMENTS)
+        self.results.about["triton"] = self.triton.get_server_metadata().version
+        self.system = target.system()
+        self.album = loads.warm_album(self.system, self.client)
+        self.perf = self._find_perf_analyzer()
+
+    def add(self, ways: Iterable[Way], rounds: int = 1) -> None:
+        """Measures, and keeps the rows."""
+        self.results.rows += measure(list(ways), rounds)
+
+    def single_clicks(self) -> list[Way]:
+        """A warm click at a time, by each way there is; to be measured in turns."""
+        block, seconds = self.amount.block, self.amount.window_s
+        ways = [loads.client_clicks(self.system, self.client, self.album, block)]
+        if self.perf:
+            for url in self.target.urls:
+                for by in ("id", "bytes"):
+                    ways.append(loads.perf_clicks(self.system, self.perf, url, self.album, Window(seconds), by=by))
+        if self.target.gateway:
+            ways.append(loads.uploads(self.target.gateway_system(), self.target.gateway, self.album, block))
+        return ways
+
+    def concurrent_clicks(self) -> None:
+        """Warm clicks, several at a time."""
+        count, window = self.amount.requests, Window(self.amount.window_s)
+        for concurrency in self.amount.concurrencies:
+            if self.perf:
+                self.add(
+                    loads.perf_clicks(self.system, self.perf, url, self.album, window, by=by, concurrency=concurrency)
+                    for url in self.target.urls
+                    for by in ("id", "bytes")
+                )
+            if self.target.gateway:
+                system = self.target.gateway_system()
+                self.add([loads.uploads(system, self.target.gateway, self.album, count, concurrency)])
+
+    def open_loop(self) -> None:
+        """Warm clicks by id that arrive as a Poisson process."""
+        known = self.results.find("sam3", loads.WARM_BY_ID, loads.PERF, "gRPC", 8)
+        if self.perf and known:
+            for share in LOAD_SHARES:
+                rate = max(1, round(share * known.latency.throughput))
+                url, window = self.target.grpc_url, Window(2 * self.amount.window_s)
+                self.add([loads.perf_clicks(self.system, self.perf, url, self.album, window, by="id", rate=rate)])
+
+    def cold(self) -> None:
+        """Every image new."""
+        count = self.amount.cold
+        if self.perf:
+            for concurrency in (1, 4):
+                self.add(loads.perf_cold(self.system, self.perf, url, count, concurrency) for url in self.target.urls)
+        if self.target.gateway:
+            self.add([loads.cold_uploads(self.target.gateway_system(), self.target.gateway, count)])
+
+    def click_trace(self, system: System, url: str) -> None:
+        """Few images get most clicks; and eight callers that all want the same new image."""
+        images, length = self.amount.trace_images, self.amount.trace_clicks
+        self.add([loads.client_trace(system, url, zipf_trace(fresh_images(images), length), _TRACE_CALLERS)])
+        if self.perf:
+            trace = Album(zipf_trace(fresh_images(images), length))
+            self.add([loads.perf_trace(system, self.perf, url, trace, _TRACE_CALLERS)])
+        self.add([loads.client_together(system, url, images, 2 * _TRACE_CALLERS)])
+
+    def waterfall(self) -> None:
+        """Where a warm click's time goes."""
+        if self.target.trace_folder:
+
+            def one(click: Click) -> Callable[[], object]:
+                return lambda: self.client.predict(image_id=click.image_id, points=[click.point])
+
+            clicks = [one(click) for click in itertools.islice(itertools.cycle(self.album.clicks), self.amount.block)]
+            self.results.waterfalls["sam3"] = waterfall.of_server(self.triton, self.target.trace_folder, clicks)
+
+    def _find_perf_analyzer(self) -> PerfAnalyzer | None:
+        try:
+            perf = PerfAnalyzer.find(TOOLS)
+        except BenchmarkError as error:
+            self.results.notes.append(f"Without perf_analyzer, which could not be had: {error}")
+            return None
+        self.results.about["perf_analyzer"] = perf.version()
+        return perf

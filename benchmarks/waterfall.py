@@ -1,0 +1,119 @@
+"""Where a warm click's time goes, step by step: from Triton's traces and the caller's clock, which is the same."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tritonclient.grpc as triton
+from sam3_triton.wire import MODEL
+
+from benchmarks.figures import BenchmarkError
+from benchmarks.limit import Limit
+
+# In the order of a click.
+STEPS = ("sam3_embedding_cache", "sam3_prompt", "sam3_mask_decoder", "sam3_mask_postprocess")
+_FILE = "trace.json"
+# Triton writes a trace's file a moment after the answer.
+_SETTLE_S = 0.5
+
+Timestamps = dict[str, int]
+Trace = dict[str, Timestamps]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a click: whose, of which kind (see `segments`), and how long."""
+
+    step: str
+    kind: str
+    milliseconds: float
+
+
+def flags(folder: Path) -> tuple[str, ...]:
+    """What a `tritonserver` of this machine is started with, so that it can be told to trace into a folder."""
+    return f"--trace-config=triton,file={folder / _FILE}", "--trace-config=level=OFF"
+
+
+def of_server(
+    server: triton.InferenceServerClient, folder: Path, clicks: Iterable[Callable[[], object]]
+) -> list[Segment]:
+    """Means over warm clicks over gRPC, made one after the other; what `segments` says of each.
+
+    Args:
+        folder: as given to `flags` when the server was started.
+
+    Raises:
+        BenchmarkError: Triton did not trace each click.
+    """
+    on = {"trace_level": ["TIMESTAMPS"], "trace_rate": "1", "log_frequency": "1"}
+    server.update_trace_settings(settings=on)
+    begun, ended = [], []
+    for click in clicks:
+        begun.append(time.monotonic_ns())
+        click()
+        ended.append(time.monotonic_ns())
+    time.sleep(_SETTLE_S)
+    server.update_trace_settings(settings={"trace_level": ["OFF"]})
+    traces = [read(json.loads(path.read_text())) for path in folder.glob(f"{_FILE}.*")]
+    traces = sorted(traces, key=lambda trace: trace[MODEL]["REQUEST_START"])
+    if len(traces) != len(begun):
+        raise BenchmarkError(f"Triton traced {len(traces)} of {len(begun)} clicks")
+    found = [segments(*one) for one in zip(traces, begun, ended, strict=True)]
+    return [
+        Segment(parts[0].step, parts[0].kind, statistics.fmean(part.milliseconds for part in parts))
+        for parts in zip(*found, strict=True)
+    ]
+
+
+def read(entries: list[dict[str, Any]]) -> Trace:
+    """Of the trace of one click, as Triton writes it: nanoseconds by model and by name."""
+    names: dict[int, str] = {}
+    times: dict[int, Timestamps] = {}
+    for entry in entries:
+        if "model_name" in entry:
+            names[entry["id"]] = entry["model_name"]
+        for stamp in entry.get("timestamps", ()):
+            times.setdefault(entry["id"], {})[stamp["name"]] = stamp["ns"]
+    return {name: times[number] for number, name in names.items()}
+
+
+def segments(trace: Mapping[str, Timestamps], begun: int, ended: int) -> list[Segment]:
+    """A click cut at the moments when it passed from one hand to the next; together they are what the caller waited.
+
+    `client`: until Triton has read the request, and from the sent answer until the caller has it unpacked; the
+    loopback is part of it, and so is `network`, the time in Triton's gRPC endpoint. Of each model: `queue` until its
+    process is asked; `copies`, Triton's own into it; `compute` until it has answered, copies inside its process
+    included; and `ensemble`, the way of the answer to the next model. What a model does after it has answered is
+    nobody's wait, and not counted.
+    """
+    whole = trace[MODEL]
+    parts = [("caller", "client", begun, whole["GRPC_WAITREAD_END"])]
+    parts.append(("Triton", "network", whole["GRPC_WAITREAD_END"], trace[STEPS[0]]["REQUEST_START"]))
+    ends = [trace[model]["REQUEST_START"] for model in STEPS[1:]] + [whole["GRPC_SEND_START"]]
+    for model, end in zip(STEPS, ends, strict=True):
+        one = trace[model]
+        # A model that answers before its call has returned has no end of its own before the next one's start.
+        answered = min(one["COMPUTE_OUTPUT_START"], end)
+        parts += [
+            (model, "queue", one["REQUEST_START"], one["COMPUTE_START"]),
+            (model, "copies", one["COMPUTE_START"], one["COMPUTE_INPUT_END"]),
+            (model, "compute", one["COMPUTE_INPUT_END"], answered),
+            (model, "ensemble", answered, end),
+        ]
+    # Triton may come to write this down when the caller has long gone on.
+    sent = min(whole["GRPC_SEND_END"], ended)
+    parts.append(("Triton", "network", whole["GRPC_SEND_START"], sent))
+    parts.append(("caller", "client", sent, ended))
+    return [Segment(step, kind, (end - start) / 1e6) for step, kind, start, end in parts]
+
+
+def of_limit(limit: Limit) -> list[Segment]:
+    """The steps of a warm click in one process, medians."""
+    names = ("prompt", "decoder", "holes and resize", "PNG")
+    return [Segment(name, "compute", 1000 * statistics.median(limit.steps[name])) for name in names]
