@@ -24,7 +24,7 @@ test: $(INSTALLED) ## unit tests, and tests against a real Triton
 bench: $(INSTALLED) $(EXPORTED) ## figures: limit, server, gateway and baselines in one run (ten minutes); writes out/bench/report.md
 	$(BIN)/python -m benchmarks short
 
-full-size-check: $(INSTALLED) ## SAM 3's own size with random weights: export, serve, compare a mask (16 GB of memory, ten minutes)
+full-size-check: $(INSTALLED) ## SAM 3's own size with random weights: export, serve, compare a mask (16 GB of memory, twenty minutes)
 	$(BIN)/python benchmarks/full_size_check.py
 
 check: $(INSTALLED) ## lint and types
