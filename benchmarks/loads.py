@@ -105,7 +105,7 @@ def perf_clicks(
     rate: float | None = None,
 ) -> Way:
     """Warm clicks through perf_analyzer, their images named by `id` or sent as `bytes`."""
-    data = write_data(perf.folder / f"{by}-{album.clicks[0].image_id[:8]}.json", album.clicks, by)
+    data = write_data(perf.folder / f"{system.name} {by}.json", album.clicks, by)
     scenario = {"id": WARM_BY_ID, "bytes": WARM_BY_BYTES}[by]
 
     def run() -> Latency:
