@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 
-def settled(read: Callable[[], Value]) -> Value:
-    """What a server's count says when it has stopped moving: Triton counts a request after it has answered it."""
+def settled(read: Callable[[], Value], still_s: float = 0.1) -> Value:
+    """What a count says when it has not moved for a while: Triton counts a request after it has answered it."""
     value = read()
     while True:
-        time.sleep(0.1)
+        time.sleep(still_s)
         before, value = value, read()
         if value == before:
             return value
@@ -42,7 +42,7 @@ class Observer:
 
     def metric(self, name: str) -> float:
         """One of the cache's metrics."""
-        return settled(lambda: self.metrics()[name])
+        return settled(lambda: self.metrics()[name], still_s=0.3)  # the cache publishes ten times a second
 
     def metrics(self) -> dict[str, float]:
         """The cache's metrics as they are now, by name."""

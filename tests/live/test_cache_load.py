@@ -47,6 +47,7 @@ def together(calls: list[Callable[[], Prediction]]) -> list[Prediction]:
 
 def test_sixteen_callers_of_four_images_cost_four_encodes(demo: TritonServer, observer: Observer) -> None:
     images = [fresh_image() for _ in range(4)]
+    observer.metric("hits_total")  # once it has settled, so have the others
     encodes, before = observer.inferences("sam3_image_encoder"), observer.metrics()
     clients = [Sam3Client(demo.grpc_url) for _ in range(16)]
     calls = [lambda n=n: clients[n].predict(images[n % 4], **CLICK) for n in range(16)]

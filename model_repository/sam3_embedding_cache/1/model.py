@@ -28,7 +28,8 @@ _ENSEMBLE_PREFIX = re.compile(r"^(in ensemble '[^']*', )+")
 INVALID_IMAGE = "invalid image: "
 # In Triton's words: not loaded, and stopping.
 NOT_READY = (f"Model '{ENCODE_MODEL}' is not ready", "Server not ready")
-# How often those who wait are asked whether they still do.
+# How often those who wait are asked whether they still do, and the metrics are brought up to date. Not at each request:
+# a metric is a message to Triton, whose answer the next click would wait for.
 _SWEEP_S = 0.1
 
 
@@ -111,7 +112,6 @@ class CacheMetrics:
     """The cache's counts on Triton's metrics port."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._published = CacheStats()
         self._families = {}  # a family that is not referenced disappears from the metrics
         self._metrics = {}
@@ -125,14 +125,13 @@ class CacheMetrics:
             self._metrics[field.name] = self._families[field.name].Metric(labels={"model": "sam3_embedding_cache"})
 
     def publish(self, cache: EmbeddingCache) -> None:
-        """Brings the metrics up to the cache's counts."""
-        with self._lock:
-            stats = cache.stats
-            for name, metric in self._metrics.items():
-                change = getattr(stats, name) - getattr(self._published, name)
-                if change:
-                    metric.increment(change)
-            self._published = stats
+        """Brings the metrics up to the cache's counts; for one thread alone."""
+        stats = cache.stats
+        for name, metric in self._metrics.items():
+            change = getattr(stats, name) - getattr(self._published, name)
+            if change:
+                metric.increment(change)
+        self._published = stats
 
 
 class TritonPythonModel:
@@ -166,7 +165,6 @@ class TritonPythonModel:
                 self.waiting.discard(reply)
                 pb_utils.Logger.log_error(traceback.format_exc())
                 reply.error("sam3_embedding_cache failed; the server's log says why", pb_utils.TritonError.INTERNAL)
-        self.metrics.publish(self.cache)
 
     def finalize(self) -> None:
         """Lets the encodes under way finish."""
@@ -216,7 +214,6 @@ class TritonPythonModel:
         else:
             for reply in self._handed_out(self.cache.complete(key, embedding, time.monotonic() - started)):
                 reply.embedding(embedding, _tensors, hit=False)
-        self.metrics.publish(self.cache)
 
     def _handed_out(self, replies: list[Reply]) -> list[Reply]:
         self.waiting.difference_update(replies)
