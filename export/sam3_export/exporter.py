@@ -31,7 +31,7 @@ MODEL_NAMES = (spec.IMAGE_ENCODER, spec.MASK_DECODER)
 # What takes long, in images through the PyTorch encoder: the reference answers, and each format's image encoder, half
 # of it to write and half to check. Measured at SAM 3's own size (docs/full-size.md); all else takes seconds.
 _REFERENCE_COST = float(sum(samples.PARITY_BATCHES))
-_COSTS = {"onnx": 6.0, "onnx-fp16": 8.0, "onnx-int8": 2.0, "torchscript": 5.0, "torchscript-fp16": 8.0}
+_COSTS = {"onnx": 3.7, "onnx-fp16": 4.0, "onnx-int8": 1.6, "torchscript": 4.5, "torchscript-fp16": 6.0}
 _PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 

@@ -1,4 +1,4 @@
-"""The examples of README and docs/, run as they stand: fenced blocks of Python and bash."""
+"""The examples of README and docs/, run as they stand: fenced blocks of Python and bash. Those that need Docker are sh."""
 
 from __future__ import annotations
 
