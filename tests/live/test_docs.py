@@ -1,4 +1,4 @@
-"""The examples of README and docs/, run as they stand: fenced blocks of Python and bash. Those that need Docker are sh."""
+"""The examples of README and docs/, run as they stand: fenced blocks of Python and bash; those of sh need Docker."""
 
 from __future__ import annotations
 
