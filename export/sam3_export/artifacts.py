@@ -46,6 +46,9 @@ class Format(Protocol):
     def adapt(self, spec: ComponentSpec) -> ComponentSpec | None:
         """The component as this format has it: its dtypes and tolerances. None: there is no such artifact of it."""
 
+    def check_machine(self, parameters: int) -> None:
+        """Raises an ExportError where this machine cannot write a network of so many parameters in this format."""
+
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
         """Exports `module`, which is in fp32, to `path`, traced on `sample`; both `spec` and `sample` as adapted."""
 

@@ -31,7 +31,7 @@ MODEL_NAMES = (spec.IMAGE_ENCODER, spec.MASK_DECODER)
 # What takes long, in images through the PyTorch encoder: the reference answers, and each format's image encoder, half
 # of it to write and half to check. Measured at SAM 3's own size (docs/full-size.md); all else takes seconds.
 _REFERENCE_COST = float(sum(samples.PARITY_BATCHES))
-_COSTS = {"onnx": 3.7, "onnx-fp16": 4.0, "onnx-int8": 1.6, "torchscript": 4.5, "torchscript-fp16": 6.0}
+_COSTS = {"onnx": 3.7, "onnx-fp16": 4.0, "onnx-int8": 1.6, "torchscript": 4.5, "torchscript-fp16": 1.0}
 _PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
@@ -49,9 +49,12 @@ def export(checkpoint: Checkpoint, repository: Path, format_names: tuple[str, ..
     """Exports both halves in every format, checks each artifact, installs the set and returns its folder.
 
     Raises:
-        ExportError: the repository is not fit for it, or an artifact failed its gate. Nothing is installed then.
+        ExportError: the repository or this machine is not fit for it, or an artifact failed its gate. Nothing is
+            installed then.
     """
     installation.check_repository(repository, MODEL_NAMES)
+    for name in format_names:
+        FORMATS[name].check_machine(sum(weight.numel() for weight in checkpoint.model.parameters()))
     with installation.staging(repository) as staged:
         parameter_bytes = sum(tensor.nbytes for tensor in checkpoint.model.state_dict().values())
         installation.check_space(staged, len(format_names) * parameter_bytes)

@@ -34,6 +34,9 @@ class Onnx:
         """See `Format`."""
         return spec
 
+    def check_machine(self, parameters: int) -> None:
+        """See `Format`."""
+
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
         """See `Format`."""
         import onnx_ir

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
 from sam3_export.artifacts import quiet, run_module, tensors
+from sam3_export.errors import ExportError
 from sam3_export.half_precision import half
 from sam3_export.host_numbers import keep_on_host
 from sam3_export.samples import Arrays
@@ -27,10 +25,17 @@ class TorchScript:
         """See `Format`."""
         return spec
 
+    def check_machine(self, parameters: int) -> None:
+        """See `Format`."""
+
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
         """See `Format`."""
+        self._trace(module, spec, sample, path, torch.device("cpu"))
+
+    def _trace(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path, device: torch.device) -> None:
+        inputs = tuple(tensor.to(device) for tensor in tensors(spec, sample))
         with quiet(), torch.no_grad():
-            traced = torch.jit.trace(module, tensors(spec, sample), check_trace=False)
+            traced = torch.jit.trace(module, inputs, check_trace=False)
             frozen = torch.jit.freeze(traced)
             keep_on_host(frozen)
             # Through memory: where the disk fills up, PyTorch's own file writer ends the whole process.
@@ -42,7 +47,13 @@ class TorchScript:
 
 
 class TorchScriptFp16(TorchScript):
-    """TorchScript in fp16 (see `half_precision`), for GPUs."""
+    """TorchScript in fp16 (see `half_precision`), for GPUs.
+
+    Tracing runs the network, and PyTorch has no fast fp16 on most CPUs (1.5 GFLOP/s on one with AVX-512): without a GPU
+    SAM 3's own size would take hours.
+    """
+
+    largest_on_cpu = 50_000_000
 
     name = "torchscript-fp16"
     file_name = "model.fp16.pt"
@@ -51,9 +62,18 @@ class TorchScriptFp16(TorchScript):
         """See `Format`."""
         return in_fp16(spec)
 
+    def check_machine(self, parameters: int) -> None:
+        """See `Format`."""
+        if _device().type == "cpu" and parameters > self.largest_on_cpu:
+            raise ExportError(
+                f"{self.name}: a network of {parameters / 1e6:.0f} M parameters takes hours in fp16 on a CPU; "
+                "export this format on a machine with a GPU and a build of PyTorch for it"
+            )
+
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
         """See `Format`."""
-        super().write(half(module, own_softmax=False), spec, sample, path)
+        device = _device()
+        self._trace(half(module, own_softmax=False).to(device), spec, sample, path, device)
 
 
 class TorchScriptArtifact:
@@ -61,7 +81,7 @@ class TorchScriptArtifact:
 
     def __init__(self, spec: ComponentSpec, path: Path) -> None:
         self.spec = spec
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = _device()
         self.module = torch.jit.load(str(path), map_location=self.device)
 
     def declared(self) -> None:
@@ -69,33 +89,8 @@ class TorchScriptArtifact:
 
     def run(self, inputs: Arrays) -> Arrays:
         """See `Artifact`."""
-        if self.device.type != "cpu":
-            return run_module(self.module, self.spec, inputs, self.device)
-        # The optimising executor would compare all constants with each other, through the mode.
-        with torch.jit.optimized_execution(False), _ProductsInFp32():
-            return run_module(self.module, self.spec, inputs)
+        return run_module(self.module, self.spec, inputs, self.device)
 
 
-class _ProductsInFp32(TorchDispatchMode):
-    """Computes products of fp16 tensors in fp32 and rounds the result: what a GPU does, whose sums are fp32 too.
-
-    PyTorch's own fp16 on a CPU would take an hour for an image at SAM 3's size.
-    """
-
-    _PRODUCTS = (
-        torch.ops.aten.linear.default,
-        torch.ops.aten.matmul.default,
-        torch.ops.aten._convolution.default,
-        torch.ops.aten.scaled_dot_product_attention.default,
-    )
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func not in self._PRODUCTS or args[0].dtype != torch.float16:
-            return func(*args, **kwargs)
-        args, kwargs = tree_map(lambda value: value.float() if _is_fp16(value) else value, (args, kwargs))
-        return func(*args, **kwargs).half()
-
-
-def _is_fp16(value: object) -> bool:
-    return isinstance(value, torch.Tensor) and value.dtype == torch.float16
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -246,3 +246,13 @@ def test_an_unknown_format_is_told(repository: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         run(repository, "--formats", "onnx,tensorflow")
     assert f"unknown format ['tensorflow']; there are {', '.join(FORMATS)}" in capsys.readouterr().err
+
+
+def test_what_takes_hours_on_this_machine_is_refused_at_once(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("sam3_export.torchscript_formats.TorchScriptFp16.largest_on_cpu", 1000)
+    assert run(repository, "--formats", "onnx,torchscript-fp16") == 1
+    assert "takes hours in fp16 on a CPU; export this format on a machine with a GPU" in capsys.readouterr().err
+    assert not (repository / "sam3" / "exports").exists()
