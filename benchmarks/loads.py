@@ -7,8 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 from sam3_triton import Sam3Client
+from sam3_triton.conversations import predict
+from sam3_triton.prompts import Prompt
+from sam3_triton.wire import MODEL, Call, tensors
+from tritonclient import grpc
 
 from benchmarks.clicks import Click, clicks_on, fresh_images
 from benchmarks.figures import BenchmarkError, Latency
@@ -21,6 +26,7 @@ from benchmarks.systems import Album, System, Way
 WARM_BY_ID, WARM_BY_BYTES, COLD = "warm by id", "warm by bytes", "cold"
 TRACE, TOGETHER = "click trace", "first clicks together"
 PERF, CLIENT, PLAIN, UPLOADS = "perf_analyzer", "Sam3Client", "plain calls", "uploads"
+PREPARED = "tritonclient"
 # Of images on which a warm click may fall, and of clicks on each.
 IMAGES, CLICKS_EACH = 8, 4
 # A file of cold requests holds so many more images than are counted, since callers do not take them evenly.
@@ -67,6 +73,23 @@ def client_clicks(system: System, client: Sam3Client, album: Album, count: int) 
             raise BenchmarkError("a warm click was none: its image was not cached any more")
 
     return Way(system, WARM_BY_ID, "gRPC", CLIENT, lambda: _one_by_one(click_by_id, turns, count), album)
+
+
+def prepared_clicks(system: System, url: str, album: Album, count: int) -> Way:
+    """Clicks by id as perf_analyzer sends them: requests made beforehand, answers not looked into."""
+    client = grpc.InferenceServerClient(url)
+    requests = [tensors(grpc, call) for call in map(_call_by_id, album.clicks)]
+    turns = itertools.cycle(requests)
+
+    def send(request: tuple[list[Any], list[Any]]) -> None:
+        client.infer(MODEL, request[0], outputs=request[1])
+
+    return Way(system, WARM_BY_ID, "gRPC", PREPARED, lambda: _one_by_one(send, turns, count), album)
+
+
+def _call_by_id(click: Click) -> Call:
+    prompt = Prompt.of([click.point], None, None, None, False)
+    return next(predict(None, click.image_id, prompt))
 
 
 def client_together(system: System, url: str, images: int, callers: int) -> Way:
@@ -162,7 +185,7 @@ def protocol(url: str) -> str:
     return "HTTP" if url.startswith("http://") else "gRPC"
 
 
-def _one_by_one(call: Callable[[Click], object], clicks: Iterator[Click], count: int) -> Latency:
+def _one_by_one(call: Callable[[Any], object], clicks: Iterator[Any], count: int) -> Latency:
     seconds = []
     for click in itertools.islice(clicks, count):
         started = time.perf_counter()

@@ -114,6 +114,8 @@ class Bench:
         ways = [loads.client_clicks(self.system, self.client, self.album, block)]
         if self.perf:
             for url in self.target.urls:
+                if loads.protocol(url) == "gRPC":
+                    ways.append(loads.prepared_clicks(self.system, url, self.album, block))
                 for by in ("id", "bytes"):
                     ways.append(loads.perf_clicks(self.system, self.perf, url, self.album, Window(seconds), by=by))
         if self.target.gateway:

@@ -33,6 +33,7 @@ def results() -> Results:
         row(PLAIN_BASELINE, loads.WARM_BY_BYTES, loads.UPLOADS, 6000),
         row(LAST_IMAGE_BASELINE, loads.WARM_BY_BYTES, loads.UPLOADS, 13),
         row(LAST_IMAGE_BASELINE, loads.WARM_BY_BYTES, loads.UPLOADS, 600, 12, concurrency=8),
+        row("sam3", loads.WARM_BY_ID, loads.PREPARED, 12),
     ]
     return Results("a made-up run", True, {"cores": "2"}, {}, rows, {}, [])
 
