@@ -110,9 +110,8 @@ class _Export:
     def add(self, format_: Format) -> None:
         """Writes and checks both halves in a format, and then replays the golden clicks through the two."""
         encoder_spec, decoder_spec = (format_.adapt(half.spec) for half in (self._encoder, self._decoder))
-        decode: Callable[[Arrays], Arrays] = (
-            self._decode
-        )  # where a format has no mask decoder, that of fp32 is served with it
+        # Where a format has no mask decoder, that of fp32 is served with it.
+        decode: Callable[[Arrays], Arrays] = self._decode
         features, drift = self._picture.expected, spec.FP32_DRIFT
         if encoder_spec is not None:
             _, parity_ = self._write_and_check(self._encoder, encoder_spec, format_, _COSTS[format_.name])

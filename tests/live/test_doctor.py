@@ -313,12 +313,13 @@ def test_golden_clicks_on_a_server_with_other_weights(
         (lambda folder: (folder / "logits.npz").unlink(), "logits.npz: No such file"),
         (lambda folder: (folder / "clicks.json").write_text("{"), "is damaged (JSONDecodeError"),
         (lambda folder: (folder / "logits.npz").write_bytes(b"none"), "is damaged"),
+        (lambda folder: (folder / "logits.npz").write_bytes(b"PK\x03\x04cut"), "is damaged (BadZipFile"),
         (
             lambda folder: _rename_bounds(folder / "clicks.json"),
             "the server runs model.onnx, which this export does not",
         ),
     ],
-    ids=["missing", "no JSON", "no arrays", "another format"],
+    ids=["missing", "no JSON", "no arrays", "cut off", "another format"],
 )
 def test_golden_clicks_that_are_not_whole(
     server, exported: Path, tmp_path: Path, doctor: Doctor, harm: Callable[[Path], object], fault: str

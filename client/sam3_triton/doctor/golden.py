@@ -6,6 +6,7 @@ An engine that was built on this GPU, in a lower precision say, can be wrong wit
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sam3_triton.client import Sam3Client
-from sam3_triton.doctor.findings import Finding, fault, ok, skipped
+from sam3_triton.doctor.findings import Finding, fault, ok
 from sam3_triton.doctor.repository import CURRENT, EXPORT_AGAIN
 from sam3_triton.doctor.server import ENCODER, Configs
 from sam3_triton.errors import Sam3Error
@@ -52,7 +53,7 @@ class Golden:
 
         Raises:
             OSError: a file is missing.
-            ValueError, KeyError, TypeError: a file is damaged.
+            ValueError, KeyError, TypeError, zipfile.BadZipFile: a file is damaged.
         """
         document = json.loads((folder / "clicks.json").read_bytes())
         with np.load(folder / "logits.npz") as logits:
@@ -76,12 +77,12 @@ class Golden:
 def check_golden(url: str, configs: Configs, repository: Path) -> Finding:
     """Whether the server answers the golden clicks of a repository as PyTorch does, within its precision's bounds."""
     if reason := configs.lacking(ENCODER):
-        return skipped("golden", reason)
+        return fault("golden", reason, "let it take no traffic: whether its engine is right is not known")
     try:
         golden = Golden.read(repository / FOLDER)
     except OSError as error:
         return fault("golden", f"no golden clicks: {error.filename}: {error.strerror}", EXPORT_AGAIN)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         reason = f"{repository / FOLDER} is damaged ({type(error).__name__}: {error})"
         return fault("golden", reason, EXPORT_AGAIN)
     file_name = str(configs.by_model[ENCODER].get("default_model_filename"))
