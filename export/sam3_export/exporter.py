@@ -22,7 +22,7 @@ from sam3_export.artifacts import Artifact, Format, cast, run_module
 from sam3_export.checkpoint import Checkpoint
 from sam3_export.errors import ExportError
 from sam3_export.formats import FORMATS
-from sam3_export.modules import ImageEncoder, MaskDecoder
+from sam3_export.modules import ImageEncoder, MaskDecoder, ServedImageEncoder
 from sam3_export.progress import Steps
 from sam3_export.samples import Arrays
 
@@ -104,7 +104,7 @@ class _Export:
         pixels = samples.pixels(self._architecture, samples.EXPORT_BATCH, seed=0)
         sample_features = {name: values[: samples.EXPORT_BATCH] for name, values in features.items()}
         prompt = samples.prompts(self._architecture, samples.EXPORT_PROMPT, seed=0)
-        self._encoder = _Component(encoder, encoder_spec, pixels, encoder_cases)
+        self._encoder = _Component(ServedImageEncoder(encoder), encoder_spec, pixels, encoder_cases)
         self._decoder = _Component(decoder, decoder_spec, {**sample_features, **prompt}, decoder_cases)
 
     def add(self, format_: Format) -> None:
@@ -158,7 +158,7 @@ class _Export:
 def _report(checkpoint: Checkpoint, artifacts: dict[str, Any]) -> dict[str, Any]:
     return {
         "image_size": checkpoint.architecture.image_size,  # read by sam3_preprocess
-        "empty_slot_label": spec.EMPTY,  # read by sam3_prompt
+        "interface": spec.INTERFACE,  # read by sam3_prompt
         "checkpoint": {"source": Path(checkpoint.source).name, "sha256": checkpoint.sha256},
         "architecture": asdict(checkpoint.architecture),
         "artifacts": artifacts,

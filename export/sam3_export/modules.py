@@ -51,11 +51,25 @@ class ImageEncoder(nn.Module):
         return self.conv_s0(fine), self.conv_s1(middle), coarse + self.no_memory_embedding.reshape(1, -1, 1, 1)
 
 
+class ServedImageEncoder(nn.Module):
+    """An `ImageEncoder` whose features are fp16, as they travel and are cached, whatever it computes in."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `ImageEncoder`."""
+        fine, middle, coarse = self.encoder(pixels)
+        return fine.half(), middle.half(), coarse.half()
+
+
 class MaskDecoder(nn.Module):
     """Features of an image and a prompt to low-resolution logits and scores, best first.
 
     Args of `forward` (h = w = 4g, the low-resolution size; 288 for SAM 3):
-        image_embedding, high_res_features_0, high_res_features_1: as `ImageEncoder` returns them.
+        image_embedding, high_res_features_0, high_res_features_1: as `ImageEncoder` or `ServedImageEncoder` returns
+            them.
         point_coords: fp32 [B, N, 2], (x, y) as fractions of the image's width and height.
         point_labels: int32 [B, N]; 1 foreground, 0 background, 2 and 3 the corners of a box, -1 padding, -2 empty.
             Meta's predictor puts a box in front of the points and one padding point behind them. Empty slots change
@@ -90,11 +104,12 @@ class MaskDecoder(nn.Module):
         mask_tokens: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """See the class."""
+        dtype = self.decoder.conv_s1.weight.dtype
         logits, scores = self._all_tokens(
-            image_embedding,
-            [high_res_features_0, high_res_features_1],
-            self._sparse(point_coords, point_labels).to(image_embedding.dtype),
-            self._dense(mask_input.to(image_embedding.dtype), has_mask_input),
+            image_embedding.to(dtype),
+            [high_res_features_0.to(dtype), high_res_features_1.to(dtype)],
+            self._sparse(point_coords, point_labels).to(dtype),
+            self._dense(mask_input.to(dtype), has_mask_input),
             point_labels == EMPTY,
         )
         tokens = self._replace_unstable(mask_tokens.long(), logits, scores)

@@ -52,10 +52,12 @@ def encoder_case(module: nn.Module, spec: ComponentSpec, architecture: Architect
 
 
 def decoder_cases(module: nn.Module, spec: ComponentSpec, architecture: Architecture, features: Arrays) -> list[Case]:
-    """Prompts of every kind, on features of real encodes (of at least as many images as the largest batch)."""
+    """Prompts of every kind, on features of real encodes (of at least as many images as the largest batch), rounded as
+    an artifact gets them."""
+    dtypes = {tensor.name: tensor.dtype for tensor in spec.inputs}
     cases = []
     for number, shape in enumerate(samples.PARITY_PROMPTS):
-        own = {name: np.ascontiguousarray(values[: shape.batch]) for name, values in features.items()}
+        own = {name: np.ascontiguousarray(values[: shape.batch], dtypes[name]) for name, values in features.items()}
         inputs = {**own, **samples.prompts(architecture, shape, _SEED + number)}
         cases.append(Case(shape.name, inputs, run_module(module, spec, inputs)))
     return cases

@@ -91,7 +91,7 @@ CONFIG_FAULTS = [
         ('key: "PIXELS" value: "pixels"', 'key: "PICTURE" value: "pixels"'),
         "no input 'PICTURE'",
     ),
-    (ENCODE_CONFIG, ("TYPE_FP32", "TYPE_FP16"), "HIGH_RES_FEATURES_0: TYPE_FP16 in sam3_encode"),
+    (ENCODE_CONFIG, ("TYPE_FP16", "TYPE_FP32"), "HIGH_RES_FEATURES_0: TYPE_FP32 in sam3_encode"),
     (
         ENCODE_CONFIG,
         ("[ 1, -1, -1, -1 ]", "[ 1, -1, -1 ]"),

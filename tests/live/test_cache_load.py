@@ -58,7 +58,7 @@ def test_sixteen_callers_of_four_images_cost_four_encodes(demo: TritonServer, ob
         # Clicks that share a batch differ in the last bits from those that do not.
         assert np.abs(answer.low_res_logits - answers[n % 4].low_res_logits).max() < 1e-3
     hits = sum(answer.cache_hit for answer in answers)
-    bytes_of_an_image = answers[0].low_res_logits.size * (12 + 24 / 4 + 96 / 16) * 4  # 12, 24 and 96 channels
+    bytes_of_an_image = answers[0].low_res_logits.size * (12 + 24 / 4 + 96 / 16) * 2  # 12, 24 and 96 channels, fp16
     observer.metric("hits_total")  # once it has settled, so have the others
     change = {name: value - before[name] for name, value in observer.metrics().items()}
     assert change["misses_total"] == change["encodes_total"] == change["entries"] == 4

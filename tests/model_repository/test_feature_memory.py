@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
-from feature_memory import FeatureMemory, LastSent
+from feature_memory import FeatureMemory, RecentlySent
 
 
 class OnGpu:
@@ -81,17 +81,25 @@ class Tensor:
     """Something that a weak reference can point at."""
 
 
-def test_the_tensors_of_one_embedding_are_made_once_and_those_of_another_let_go_of_first() -> None:
+def test_tensors_are_made_once_and_those_sent_longest_ago_let_go_of_first() -> None:
     alive: list[weakref.ref[Tensor]] = []
 
     def make(embedding: object) -> dict[str, Tensor]:
-        assert not any(reference() for reference in alive)
+        assert sum(reference() is not None for reference in alive) < 2
         tensor = Tensor()
         alive.append(weakref.ref(tensor))
         return {"IMAGE_EMBEDDING": tensor}
 
-    last, first, second = LastSent(make), object(), object()
-    assert last.tensors(first)["IMAGE_EMBEDDING"] is last.tensors(first)["IMAGE_EMBEDDING"]
-    assert len(alive) == 1
-    assert last.tensors(second)["IMAGE_EMBEDDING"] is alive[1]()
-    assert last.tensors(first)["IMAGE_EMBEDDING"] is alive[2]()
+    recent = RecentlySent(make, images=2)
+    first, second, third = object(), object(), object()
+
+    def number(embedding: object) -> int:
+        """Which of the tensors made so far is the embedding's."""
+        tensor = recent.tensors(embedding)["IMAGE_EMBEDDING"]
+        return [reference() for reference in alive].index(tensor)
+
+    assert [number(one) for one in (first, second, first, second, first)] == [0, 1, 0, 1, 0]
+    assert number(third) == 2  # in the place of the second
+    assert number(first) == 0
+    assert number(second) == 3  # in the place of the third
+    assert len(alive) == 4

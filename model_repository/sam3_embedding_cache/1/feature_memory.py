@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -12,28 +13,34 @@ _LIBRARIES = {"host": "numpy", "gpu": "cupy"}
 _DLPACK_CPU = 1  # kDLCPU
 
 
-class LastSent:
-    """The tensors that were sent last, which lie in shared memory for as long as they live.
+class RecentlySent:
+    """The tensors of the embeddings that were sent last, which lie in shared memory for as long as they live.
 
-    A user clicks many times on one image: from the second hit in a row on, nothing is copied into shared memory.
+    Users click many times on an image, and in turns: what is sent again soon is not copied into shared memory again.
     Not thread-safe: a tensor is copied there while it is sent for the first time, so one thread alone may send these.
     """
 
-    def __init__(self, make: Callable[[Any], dict[str, Any]]) -> None:
+    def __init__(self, make: Callable[[Any], dict[str, Any]], images: int) -> None:
         """
         Args:
             make: tensors of an embedding, by output name.
+            images: how many embeddings' tensors live at one time.
         """
         self._make = make
-        self._embedding: Any = None
-        self._tensors: dict[str, Any] = {}
+        self._images = images
+        # By the embedding's identity, which is kept beside them; least recently sent first.
+        self._sent: OrderedDict[int, tuple[Any, dict[str, Any]]] = OrderedDict()
 
     def tensors(self, embedding: Any) -> dict[str, Any]:
-        """The tensors of an embedding; those of another one are let go of first, which frees their shared memory."""
-        if self._embedding is not embedding:
-            self._tensors = {}
-            self._embedding, self._tensors = embedding, self._make(embedding)
-        return self._tensors
+        """The tensors of an embedding; where they are new, those sent longest ago are let go of first, which frees
+        their shared memory."""
+        key = id(embedding)
+        if key not in self._sent:
+            while len(self._sent) >= self._images:
+                self._sent.popitem(last=False)
+            self._sent[key] = embedding, self._make(embedding)
+        self._sent.move_to_end(key)
+        return self._sent[key][1]
 
 
 class FeatureMemory:

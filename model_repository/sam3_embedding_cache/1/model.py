@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from embedding_cache import BusyError, CacheStats, EmbeddingCache, Limits, NotCachedError, image_id
-from feature_memory import FeatureMemory, LastSent
+from feature_memory import FeatureMemory, RecentlySent
 
 FEATURES = ("HIGH_RES_FEATURES_0", "HIGH_RES_FEATURES_1", "IMAGE_EMBEDDING")
 ORIGINAL_SIZE = "ORIGINAL_SIZE"
@@ -31,6 +31,8 @@ NOT_READY = (f"Model '{ENCODE_MODEL}' is not ready", "Server not ready")
 # How often those who wait are asked whether they still do, and the metrics are brought up to date. Not at each request:
 # a metric is a message to Triton, whose answer the next click would wait for.
 _SWEEP_S = 0.1
+# Images whose features stay in shared memory once they were hit (docs/cache.md, "Shared memory").
+_SENT_IMAGES = 8
 
 
 class EncodeError(Exception):
@@ -39,7 +41,7 @@ class EncodeError(Exception):
 
 @dataclass(frozen=True)
 class ImageEmbedding:
-    """Features of one image (fp32 arrays [1, C, h, w]) and its original size (int32 [height, width])."""
+    """Features of one image (fp16 arrays [1, C, h, w]) and its original size (int32 [height, width])."""
 
     features: dict[str, Any]
     original_size: np.ndarray
@@ -149,7 +151,7 @@ class TritonPythonModel:
         self.metrics.publish(self.cache)
         self.waiting: set[Reply] = set()
         # Tensors of the GPU do not pass through shared memory. Hits are sent by the thread of `execute` alone.
-        self.hit_as_tensors = _tensors if self.memory.on_gpu else LastSent(_tensors).tensors
+        self.hit_as_tensors = _tensors if self.memory.on_gpu else RecentlySent(_tensors, _SENT_IMAGES).tensors
         self.encoders = ThreadPoolExecutor(limits.max_concurrent_encodes, thread_name_prefix="encode")
         self.stopping = threading.Event()
         self.sweeper = threading.Thread(target=self._sweep_until_stopped, name="sweep")

@@ -8,21 +8,24 @@ from dataclasses import fields
 from pathlib import Path
 
 import triton_python_backend_utils as pb_utils
-from prompts import EMPTY, Prompt, PromptError, lay_out
+from prompts import Prompt, PromptError, lay_out
 
 # Written by sam3-export beside the artifacts, from the folder of this model.
 EXPORT_REPORT = Path("..") / "sam3" / "exports" / "current" / "export.json"
+# That of sam3_export.spec.
+INTERFACE = 2
 
 
 class TritonPythonModel:
     """`POINTS`, `LABELS`, `BOX`, `MASK_INPUT`, `MULTIMASK` to the decoder's inputs."""
 
     def initialize(self, args) -> None:
-        """Makes sure that the decoder knows empty slots: one that does not would answer with wrong masks."""
+        """Makes sure that the artifacts are of this version: others would be refused in obscure words, or answer with
+        wrong masks."""
         report = Path(args["model_repository"]) / EXPORT_REPORT
         if not report.is_file():
             raise pb_utils.TritonModelException(f"{report} is missing: run sam3-export into this repository")
-        if json.loads(report.read_text()).get("empty_slot_label") != EMPTY:
+        if json.loads(report.read_text()).get("interface") != INTERFACE:
             raise pb_utils.TritonModelException(
                 f"{report}: exported by another version of this project; run sam3-export"
             )
