@@ -89,7 +89,7 @@ def prepared_clicks(system: System, url: str, album: Album, count: int) -> Way:
 
 def _call_by_id(click: Click) -> Call:
     prompt = Prompt.of([click.point], None, None, None, False)
-    return next(predict(None, click.image_id, prompt))
+    return next(predict(None, click.image_id, prompt, logits=True))
 
 
 def client_together(system: System, url: str, images: int, callers: int) -> Way:

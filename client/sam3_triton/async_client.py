@@ -86,11 +86,12 @@ class AsyncSam3Client:
         box: Sequence[float] | np.ndarray | None = None,
         mask_input: np.ndarray | None = None,
         multimask: bool = False,
+        logits: bool = True,
     ) -> Prediction:
         """See `Sam3Client.predict`."""
         prompt = Prompt.of(points, labels, box, mask_input, multimask)
         encoded = None if image is None else await _encoded(image)
-        conversation = conversations.predict(encoded, image_id, prompt)
+        conversation = conversations.predict(encoded, image_id, prompt, logits)
         return await _carry_out(conversation, self._open(self._transport), self._timeout_s)
 
     def latest_wins(self) -> LatestWins:

@@ -20,31 +20,36 @@ from sam3_triton.wire import Arrays, Call
 T = TypeVar("T")
 Conversation = Generator[Call, Arrays, T]
 
-PREDICTION = ("MASKS", "SCORES", "LOW_RES_LOGITS", "IMAGE_ID", "CACHE_HIT")
+_LOGITS = "LOW_RES_LOGITS"
+_PREDICTION = ("MASKS", "SCORES", "IMAGE_ID", "CACHE_HIT")
 _PROBE_IMAGE = EncodedImage.of(np.full((16, 16, 3), 128, np.uint8))
 _PROBE_POINTS = np.array([[8, 8]], np.float32)
 
 
-def predict(image: EncodedImage | None, image_id: str | None, prompt: Prompt) -> Conversation[Prediction]:
+def predict(image: EncodedImage | None, image_id: str | None, prompt: Prompt, logits: bool) -> Conversation[Prediction]:
     """Segments; of an image, its id is sent first, and the image only where the server lacks it.
+
+    Args:
+        logits: whether the low-resolution logits are asked for.
 
     Raises:
         InvalidInputError: neither an image nor an id was given, or both.
         ImageNotCachedError: an id was given, and the server does not know it.
     """
     inputs = _prompt_inputs(prompt)
+    outputs = (*_PREDICTION, _LOGITS) if logits else _PREDICTION
     if image is not None and image_id is None:
-        answer = yield from _id_first(image, inputs, PREDICTION)
+        answer = yield from _id_first(image, inputs, outputs)
     elif image_id is not None and image is None:
-        answer = yield Call({**_id_input(image_id), **inputs}, PREDICTION)
+        answer = yield Call({**_id_input(image_id), **inputs}, outputs)
     else:
         raise InvalidInputError("give an image or an image_id, and not both")
     return Prediction(
         mask_pngs=tuple(answer["MASKS"].tolist()),
         scores=answer["SCORES"],
-        low_res_logits=answer["LOW_RES_LOGITS"],
         image_id=answer["IMAGE_ID"][0].decode(),
         cache_hit=bool(answer["CACHE_HIT"][0]),
+        _logits=answer.get(_LOGITS),
     )
 
 

@@ -76,7 +76,7 @@ def get_mask_from_sam(
     source = Path(image_path)
     try:
         with Sam3Client(url or os.environ.get("SAM3_URL", DEFAULT_URL)) as client:
-            prediction = client.predict(source, points=points, labels=labels)
+            prediction = client.predict(source, points=points, labels=labels, logits=False)
         target = source.with_name(f"{source.stem}_mask_{secrets.token_hex(3)}.png")
         return str(save_mask(prediction.mask_pngs[0], target))
     except (Sam3Error, OSError) as error:

@@ -94,8 +94,8 @@ class ComponentSpec:
     drift: Drift = FP32_DRIFT
 
 
-# Features travel and are cached in fp16, in every format: half the memory and half the copies. They are compared with
-# PyTorch's in fp32, so this is the rounding to 11 bits (4.9e-4 of a value), and beside it what the arithmetic adds. Seen
+# Features travel and are cached in fp16, in every format: half the memory and half the copies. They are compared
+# with PyTorch's in fp32, so this is the rounding to 11 bits (4.9e-4 of a value), and what the arithmetic adds. Seen
 # of that: 3e-6 with ONNX Runtime, on a tiny network of 4 layers and at SAM 3's own size; 5e-8 with TorchScript.
 FEATURE_TOLERANCE = 6e-4
 LOGIT_TOLERANCE = 2e-4

@@ -95,7 +95,12 @@ class Run:
             try:
                 with self._patience:
                     return await self._client.predict(
-                        image, points=prompt.points, labels=prompt.labels, box=prompt.box, multimask=prompt.multimask
+                        image,
+                        points=prompt.points,
+                        labels=prompt.labels,
+                        box=prompt.box,
+                        multimask=prompt.multimask,
+                        logits=False,
                     )
             except ServerUnavailableError as error:
                 self._patience.refused(error)

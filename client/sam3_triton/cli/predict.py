@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
     image = EncodedImage.of(options.photo)
     with Sam3Client(options.url) as client:
         prediction = client.predict(
-            image.data, points=points, labels=labels, box=options.box, multimask=options.multimask
+            image.data, points=points, labels=labels, box=options.box, multimask=options.multimask, logits=False
         )
     for rank, (png, score) in enumerate(zip(prediction.mask_pngs, prediction.scores, strict=True), start=1):
         path = options.output if rank == 1 else options.output.with_suffix(f".{rank}{options.output.suffix}")

@@ -107,9 +107,9 @@ def candidates(prediction: Prediction, masks: MaskFormat, logits: bool) -> list[
         Candidate(
             score=float(score),
             mask=_mask(png, masks),
-            low_res_logits=Logits(**forms.show_logits(row)) if logits else None,
+            low_res_logits=Logits(**forms.show_logits(prediction.low_res_logits[rank])) if logits else None,
         )
-        for png, score, row in zip(prediction.mask_pngs, prediction.scores, prediction.low_res_logits, strict=True)
+        for rank, (png, score) in enumerate(zip(prediction.mask_pngs, prediction.scores, strict=True))
     ]
 
 

@@ -70,7 +70,7 @@ def routes(segmenter: Segmenter, readiness: Readiness, max_points: int) -> APIRo
             "multimask": forms.parse_flag("multimask", multimask),
         }
         upload = await segmenter.inspect(request, image)
-        prediction = await segmenter.predict(request, upload, None, prompt)
+        prediction = await segmenter.predict(request, upload, None, prompt, logits=False)
         return Response(prediction.mask_pngs[0], media_type="image/png")
 
     return router

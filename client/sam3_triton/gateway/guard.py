@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import time
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -85,21 +84,24 @@ class Guard:
         announced = headers.get("content-length", "0")
         if announced.isdecimal() and int(announced) > most:
             raise too_large
-        body = bytearray()
-        deadline = time.monotonic() + self._settings.upload_timeout_s
-        while True:
-            try:
-                message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
-            except asyncio.TimeoutError:
-                seconds = self._settings.upload_timeout_s
-                raise _RefusedError(408, f"the request did not arrive within {seconds:g} s") from None
-            if message["type"] == "http.disconnect":
-                raise _DisconnectedError
-            body += message.get("body", b"")
-            if len(body) > most:
-                raise too_large
-            if not message.get("more_body", False):
-                return body
+        seconds = self._settings.upload_timeout_s
+        try:
+            return await asyncio.wait_for(_body(receive, most, too_large), seconds)
+        except asyncio.TimeoutError:
+            raise _RefusedError(408, f"the request did not arrive within {seconds:g} s") from None
+
+
+async def _body(receive: Receive, most: int, too_large: _RefusedError) -> bytearray:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _DisconnectedError
+        body += message.get("body", b"")
+        if len(body) > most:
+            raise too_large
+        if not message.get("more_body", False):
+            return body
 
 
 def _replayed(body: bytearray, receive: Receive) -> Receive:

@@ -52,12 +52,13 @@ class Segmenter:
         return record.cache_hit
 
     async def predict(
-        self, request: Request, upload: Upload | None, image_id: str | None, prompt: dict[str, Any]
+        self, request: Request, upload: Upload | None, image_id: str | None, prompt: dict[str, Any], logits: bool
     ) -> Prediction:
         """Segments an image, or the cached one of that id.
 
         Args:
-            prompt: the keywords of `Sam3Client.predict`.
+            prompt: what `Sam3Client.predict` takes for a prompt.
+            logits: as there.
 
         Raises:
             Sam3Error: see `Sam3Client.predict`.
@@ -66,7 +67,8 @@ class Segmenter:
         record = Record.of(request)
         image = None if upload is None else upload.image
         with record.stage("triton"):
-            prediction = await _unless_closed(request, self._client.predict(image, image_id=image_id, **prompt))
+            work = self._client.predict(image, image_id=image_id, logits=logits, **prompt)
+            prediction = await _unless_closed(request, work)
         record.image_id, record.cache_hit = prediction.image_id, prediction.cache_hit
         return prediction
 

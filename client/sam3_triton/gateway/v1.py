@@ -70,7 +70,7 @@ def routes(segmenter: Segmenter, max_points: int) -> APIRouter:
             raise InvalidInputError("give an image or an image_id, and not both")
         known = forms.parse_image_id(image_id) if image_id else None
         upload = None if image is None else await segmenter.inspect(request, image)
-        prediction = await segmenter.predict(request, upload, known, prompt)
+        prediction = await segmenter.predict(request, upload, known, prompt, with_logits)
         record = Record.of(request)
         with record.stage("encode"):
             width, height = size(prediction)
