@@ -104,7 +104,7 @@ class _Export:
         pixels = samples.pixels(self._architecture, samples.EXPORT_BATCH, seed=0)
         sample_features = {name: values[: samples.EXPORT_BATCH] for name, values in features.items()}
         prompt = samples.prompts(self._architecture, samples.EXPORT_PROMPT, seed=0)
-        self._encoder = _Component(ServedImageEncoder(encoder), encoder_spec, pixels, encoder_cases)
+        self._encoder = _Component(ServedImageEncoder(encoder).eval(), encoder_spec, pixels, encoder_cases)
         self._decoder = _Component(decoder, decoder_spec, {**sample_features, **prompt}, decoder_cases)
 
     def add(self, format_: Format) -> None:

@@ -51,7 +51,8 @@ def run(request: pytest.FixtureRequest, loaded: checkpoint.Checkpoint) -> Run:
         module = MaskDecoder(loaded.model).eval()
         return lambda inputs: run_module(module, component, inputs)
     path = request.getfixturevalue("exported") / component.model_name / "1" / FORMATS[request.param].file_name
-    return FORMATS[request.param].load(component, path).run
+    artifact = FORMATS[request.param].load(component, path)
+    return lambda inputs: artifact.run(cast(inputs, component))
 
 
 def with_empty_slots(inputs: Arrays, count: int) -> Arrays:

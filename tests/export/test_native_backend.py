@@ -137,7 +137,7 @@ def test_an_export_that_the_native_backends_would_refuse_is_not_installed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository = copy_repository(tmp_path)
-    edit(repository, ENCODER_CONFIG, ("max_batch_size: 8", "max_batch_size: 0"))
+    edit(repository, ENCODER_CONFIG, ("max_batch_size: 1", "max_batch_size: 0"))
     arguments = ["--checkpoint", str(golden.CHECKPOINT), "--config", str(golden.CONFIG), "--formats", "onnx"]
     assert cli.main([*arguments, "--repository", str(repository)]) == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]

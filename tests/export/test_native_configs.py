@@ -20,7 +20,7 @@ from native import (
 CONFIG_FAULTS = [
     # The core, of any config.
     (ENCODER_CONFIG, ('name: "sam3_image_encoder"', 'name: "encoder"'), "the config's name is 'encoder'"),
-    (ENCODER_CONFIG, ("max_batch_size: 8", "max_batch_size: -1"), "max_batch_size is -1"),
+    (ENCODER_CONFIG, ("max_batch_size: 1", "max_batch_size: -1"), "max_batch_size is -1"),
     (ENCODER_CONFIG, ("{ max_queue", "{ preferred_batch_size: 9 max_queue"), "preferred batch size 9"),
     (ENCODER_CONFIG, ('backend: "onnxruntime"', 'backend: "onnxruntime" platform: "pytorch_libtorch"'), "platform"),
     (ENCODER_CONFIG, ("kind: KIND_CPU", "kind: KIND_CPU gpus: [ 0 ]"), "KIND_CPU that lists gpus"),
@@ -41,33 +41,33 @@ CONFIG_FAULTS = [
     (CACHE_CONFIG, ('"memory" ', '"FORCE_CPU_ONLY_INPUT_TENSORS"'), "takes yes|no for 'FORCE_CPU_ONLY"),
     (CACHE_CONFIG, ('"cache_bytes" ', '"cache_size"'), "reads the parameter 'cache_size'"),
     # Batching and tensors of the ONNX file.
-    (ENCODER_CONFIG, ("max_batch_size: 8", "max_batch_size: 0"), "Triton would set 4 by itself"),
+    (ENCODER_CONFIG, ("max_batch_size: 1", "max_batch_size: 0"), "Triton would set 4 by itself"),
     (
         ENCODER_CONFIG,
-        ("max_batch_size: 8", "max_batch_size: 8 output { name: 'SCORES' data_type: TYPE_FP32 dims: 1 }"),
+        ("max_batch_size: 1", "max_batch_size: 1 output { name: 'SCORES' data_type: TYPE_FP32 dims: 1 }"),
         "SCORES: model.onnx has no such tensor",
     ),
     (
         ENCODER_CONFIG,
-        ("max_batch_size: 8", "max_batch_size: 8 input { name: 'PIXELS' data_type: TYPE_UINT8 dims: [ -1, -1, 3 ] }"),
+        ("max_batch_size: 1", "max_batch_size: 1 input { name: 'PIXELS' data_type: TYPE_UINT8 dims: [ -1, -1, 3 ] }"),
         "PIXELS: axes [-1, -1, -1, 3], in model.onnx [-1, ",
     ),
     (
         ENCODER_CONFIG,
-        ("max_batch_size: 8", "max_batch_size: 8 input { name: 'PIXELS' data_type: TYPE_FP32 dims: [ 3 ] }"),
+        ("max_batch_size: 1", "max_batch_size: 1 input { name: 'PIXELS' data_type: TYPE_FP32 dims: [ 3 ] }"),
         "PIXELS: TYPE_FP32, in model.onnx TYPE_UINT8",
     ),
     (
         DECODER_CONFIG,
         (
-            "max_batch_size: 16",
-            "max_batch_size: 16 input { name: 'MASK_TOKENS' data_type: TYPE_INT32 dims: [ -1 ] optional: true }",
+            "max_batch_size: 2",
+            "max_batch_size: 2 input { name: 'MASK_TOKENS' data_type: TYPE_INT32 dims: [ -1 ] optional: true }",
         ),
         "MASK_TOKENS: an optional input",
     ),
     (
         DECODER_CONFIG,
-        ("max_batch_size: 16", "max_batch_size: 16 input { name: 'MASK_TOKENS' data_type: TYPE_INT32 dims: [ -1 ] }"),
+        ("max_batch_size: 2", "max_batch_size: 2 input { name: 'MASK_TOKENS' data_type: TYPE_INT32 dims: [ -1 ] }"),
         "1 inputs, where model.onnx has 8",
     ),
     # TorchScript's arguments.
@@ -81,7 +81,7 @@ CONFIG_FAULTS = [
     (TORCHSCRIPT_ENCODER, ('"PIXELS"', '"PIXELS__1"'), "are not 0 to 0"),
     (
         TORCHSCRIPT_ENCODER,
-        ("max_batch_size: 8", "max_batch_size: 8 optimization { graph { level: 1 } }"),
+        ("max_batch_size: 1", "max_batch_size: 1 optimization { graph { level: 1 } }"),
         "no graph level",
     ),
     # Ensembles.
@@ -112,7 +112,7 @@ CONFIG_FAULTS = [
     (
         ENCODE_CONFIG,
         ("max_batch_size: 0", "max_batch_size: 32"),
-        "larger than sam3_image_encoder's (8)",
+        "larger than sam3_image_encoder's (1)",
     ),
     (
         DEFAULT.format("sam3"),

@@ -60,7 +60,7 @@ def troubled(serve, exported: Path, gate: Path, tmp_path_factory: pytest.TempPat
     for name, usual, here in (
         ("cache_bytes", "1073741824", str(3 * BYTES_OF_AN_IMAGE)),
         ("max_inflight_encodes", "16", "4"),
-        ("max_concurrent_encodes", "8", "1"),
+        ("max_concurrent_encodes", "2", "1"),
         ("ttl_seconds", "0", str(TTL_S)),
     ):
         lines = [line for line in text.splitlines() if f'"{name}"' in line]

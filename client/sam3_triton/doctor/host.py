@@ -11,11 +11,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sam3_triton.doctor.findings import Finding, megabytes, ok, skipped, warning
-from sam3_triton.doctor.server import CACHE, ENCODER, SAM3_BYTES_PER_IMAGE, Configs
+from sam3_triton.doctor.server import CACHE, DECODER, ENCODER, SAM3_BYTES_PER_IMAGE, Configs
 from sam3_triton.wire import Address
 
 # What the formula of docs/cache.md is made of.
-_BASE, _SPARE_IMAGES, _STAND_IN_IMAGES = 64 << 20, 2, 8 + 2 * 16
+_BASE, _SPARE_IMAGES, _SENT_IMAGES = 64 << 20, 2, 8
 _PREFIX_FLAG = "shm-region-prefix-name="
 _TRITONS_PREFIX = "triton_python_backend_shm_region_"
 _SEGMENT = re.compile(rf"(sam3_[0-9a-f]{{8}}_|{_TRITONS_PREFIX}|sam3_client_(?P<client>\d+)_).+")
@@ -88,12 +88,14 @@ def check_shared_memory(configs: Configs, here: bool, server: Server | None) -> 
         return skipped("shared memory", "the server is on another machine; run this there")
     if server is None:
         return skipped("shared memory", "no process shows which tritonserver it is that answers")
-    if reason := configs.lacking(CACHE, ENCODER):
+    if reason := configs.lacking(CACHE, ENCODER, DECODER):
         return skipped("shared memory", reason)
     encodes = configs.parameter(CACHE, "max_concurrent_encodes")
     if encodes is None or not encodes.isdecimal():
         return skipped("shared memory", f"the parameter max_concurrent_encodes of {CACHE} is {encodes!r}")
-    images = int(encodes) + _SPARE_IMAGES + (_STAND_IN_IMAGES if configs.is_stand_in(ENCODER) else 0)
+    images = int(encodes) + _SPARE_IMAGES + _SENT_IMAGES
+    if configs.is_stand_in(ENCODER):
+        images += configs.largest_batch(ENCODER) + 2 * configs.largest_batch(DECODER)
     needed = _BASE + images * (configs.bytes_per_image() or SAM3_BYTES_PER_IMAGE)
     try:
         total, _, free = shutil.disk_usage(server.shared_memory)

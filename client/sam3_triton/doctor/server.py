@@ -17,8 +17,8 @@ from sam3_triton.wire import Address
 ENCODER, DECODER, CACHE = "sam3_image_encoder", "sam3_mask_decoder", "sam3_embedding_cache"
 MODELS = ("sam3", "sam3_encode", CACHE, "sam3_preprocess", ENCODER, "sam3_prompt", DECODER, "sam3_mask_postprocess")
 KNOWN_GOOD = "2.51"
-# SAM 3's own size, in fp32 (docs/cache.md).
-SAM3_BYTES_PER_IMAGE = 21_233_664
+# SAM 3's own size (docs/cache.md).
+SAM3_BYTES_PER_IMAGE = 10_616_832
 TIMEOUT_S = 5.0
 _OTHER_PROTOCOL_TIMEOUT_S = 2.0
 _LOADING = {"loading": "wait until it is loaded"}
@@ -60,6 +60,10 @@ class Configs:
     def is_stand_in(self, model: str) -> bool:
         """Whether this project's stand-in runs it, in the place of a native backend."""
         return self.by_model[model].get("runtime") == "model.py"
+
+    def largest_batch(self, model: str) -> int:
+        """How many requests one execution of a model takes."""
+        return max(1, int(self.by_model[model].get("max_batch_size", 0)))
 
     def bytes_per_image(self) -> int | None:
         """What one image takes in the cache; None where the encoder's config leaves the axes open."""
