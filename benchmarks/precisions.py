@@ -1,8 +1,8 @@
 """What each precision costs and gains against fp32, in one run: `python benchmarks/precisions.py --help`.
 
 Of the image encoder: size, time of an image, memory of a process that holds it alone. With the demonstration model the
-masks too: on held-out scenes, through both halves, each format's own. On the CPU; fp16 is for GPUs, and its time here
-says little.
+masks too, against those of PyTorch in fp32: on held-out scenes, through both halves, each format's own. On the CPU;
+fp16 is for GPUs, and its time here says little.
 """
 
 from __future__ import annotations
@@ -11,23 +11,31 @@ import argparse
 import json
 import multiprocessing
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
-from sam3_export import spec
+from sam3_export import checkpoint, spec
 from sam3_export.architecture import Architecture
-from sam3_export.artifacts import cast
+from sam3_export.artifacts import Artifact, cast, run_module
+from sam3_export.checkpoint import Checkpoint
 from sam3_export.demo.evaluate import box_of, held_out, overlap
 from sam3_export.formats import FORMATS
+from sam3_export.modules import ImageEncoder, MaskDecoder
 from sam3_export.samples import SINGLE_TOKEN, Arrays, pixels
 
-DEMO_CHECKPOINT = "sam3_demo.pt"
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, it does not find its own package
+
+from benchmarks.model_functions import PROJECT
+
+DEMO_CHECKPOINT = PROJECT / "export" / "sam3_export" / "demo" / "sam3_demo.pt"
 REFERENCE = "onnx"
 Run = Callable[[Arrays], object]
 
@@ -94,10 +102,29 @@ def cost(encoders: dict[str, Path], architecture: Architecture, rounds: int) -> 
 
 
 class Segmenter:
-    """Both halves of a format, as the gate runs them."""
+    """Both halves of the network, whoever runs them."""
 
-    def __init__(self, folder: Path, format_name: str, architecture: Architecture) -> None:
+    def __init__(
+        self, architecture: Architecture, encode: Callable[[Arrays], Arrays], decode: Callable[[Arrays], Arrays]
+    ):
         self._architecture = architecture
+        self._encode = encode
+        self._decode = decode
+
+    @classmethod
+    def of_pytorch(cls, checkpoint: Checkpoint) -> Segmenter:
+        """The modules in fp32, features included."""
+        sizes = checkpoint.architecture
+        encoder, decoder = ImageEncoder(checkpoint.model).eval(), MaskDecoder(checkpoint.model).eval()
+        return cls(
+            sizes,
+            partial(run_module, encoder, spec.image_encoder(sizes)),
+            partial(run_module, decoder, spec.mask_decoder(sizes)),
+        )
+
+    @classmethod
+    def of_format(cls, folder: Path, format_name: str, architecture: Architecture) -> Segmenter:
+        """A format's artifacts, as the gate runs them."""
         halves = []
         for component in (spec.image_encoder(architecture), spec.mask_decoder(architecture)):
             format_ = FORMATS[format_name]
@@ -105,8 +132,9 @@ class Segmenter:
                 format_ = FORMATS[REFERENCE]
             adapted = format_.adapt(component)
             assert adapted is not None
-            halves.append((adapted, format_.load(adapted, folder / component.model_name / format_.file_name)))
-        (self._encoder_spec, self._encoder), (self._decoder_spec, self._decoder) = halves
+            artifact = format_.load(adapted, folder / component.model_name / format_.file_name)
+            halves.append(partial(_run, artifact, adapted))
+        return cls(architecture, *halves)
 
     def masks(self, image: np.ndarray, prompts: list[tuple[np.ndarray, list[int]]]) -> list[np.ndarray]:
         """For each prompt (points as fractions [N, 2], labels) the single mask, bool [h, w], of low resolution."""
@@ -114,7 +142,7 @@ class Segmenter:
 
         size, side = self._architecture.image_size, self._architecture.low_res_size
         picture = np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))[None]
-        features = self._encoder.run(cast({"PIXELS": picture}, self._encoder_spec))
+        features = self._encode({"PIXELS": picture})
         found = []
         for points, labels in prompts:
             inputs = {
@@ -125,13 +153,18 @@ class Segmenter:
                 "HAS_MASK_INPUT": np.array([[False]]),
                 "MASK_TOKENS": np.array([SINGLE_TOKEN], np.int32),
             }
-            found.append(self._decoder.run(cast(inputs, self._decoder_spec))["MASK_LOGITS"][0, 0] > 0)
+            found.append(self._decode(inputs)["MASK_LOGITS"][0, 0] > 0)
         return found
 
 
+def _run(artifact: Artifact, component: spec.ComponentSpec, inputs: Arrays) -> Arrays:
+    return artifact.run(cast(inputs, component))
+
+
 def quality(folder: Path, formats: list[str], architecture: Architecture, scenes: int) -> dict[str, dict[str, float]]:
-    """Mean and lowest IoU of masks with those of fp32, for a click and a box on each held-out scene, by format."""
-    segmenters = {name: Segmenter(folder, name, architecture) for name in formats}
+    """Mean and lowest IoU of masks with PyTorch's, for a click and a box on each held-out scene, by format."""
+    segmenters = {name: Segmenter.of_format(folder, name, architecture) for name in formats}
+    pytorch = Segmenter.of_pytorch(checkpoint.load(str(DEMO_CHECKPOINT), DEMO_CHECKPOINT.with_suffix(".json")))
     overlaps: dict[str, list[float]] = {name: [] for name in formats}
     for scene, targets in held_out("plain", scenes):
         prompts = []
@@ -139,9 +172,10 @@ def quality(folder: Path, formats: list[str], architecture: Architecture, scenes
             y, x = np.argwhere(target)[target.sum() // 2]
             prompts.append((np.array([[x, y]]) / scene.image.shape[0], [spec.FOREGROUND]))
             prompts.append((box_of(target)[0].numpy(), [spec.BOX_FIRST, spec.BOX_SECOND]))
-        answers = {name: segmenter.masks(scene.image, prompts) for name, segmenter in segmenters.items()}
-        for name, masks in answers.items():
-            overlaps[name] += [overlap(mask, same) for mask, same in zip(masks, answers[REFERENCE], strict=True)]
+        expected = pytorch.masks(scene.image, prompts)
+        for name, segmenter in segmenters.items():
+            masks = segmenter.masks(scene.image, prompts)
+            overlaps[name] += [overlap(mask, same) for mask, same in zip(masks, expected, strict=True)]
     return {
         name: {"mean_mask_iou": float(np.mean(found)), "lowest_mask_iou": min(found)}
         for name, found in overlaps.items()
@@ -174,7 +208,7 @@ def main() -> None:
         row |= {f"{key}_ratio": row[key] / value for key, value in reference.items()}
         artifact = report["artifacts"][f"{spec.IMAGE_ENCODER}/{FORMATS[name].file_name}"]
         row["feature_error"] = max(max(case.values()) for case in artifact["differences"].values())
-    if report["checkpoint"]["source"] == DEMO_CHECKPOINT:
+    if report["checkpoint"]["source"] == DEMO_CHECKPOINT.name:
         for name, row in quality(folder, list(encoders), architecture, options.scenes).items():
             figures[name] |= row
     print(

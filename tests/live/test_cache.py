@@ -90,8 +90,8 @@ def test_the_metrics_count_what_happened(client: Sam3Client, metric: Callable) -
         client.predict(b"no image", **CLICK)
     change = {name: metric(name) - before[name] for name in names}
     assert change.pop("encode_seconds_total") > 0
-    # Features of the tiny network: 32 x 96 x 96 + 64 x 48 x 48 + 256 x 24 x 24 numbers of 4 bytes.
-    features = 4 * (32 * 96 * 96 + 64 * 48 * 48 + 256 * 24 * 24)
+    # Features of the tiny network: 32 x 96 x 96 + 64 x 48 x 48 + 256 x 24 x 24 numbers of 2 bytes.
+    features = 2 * (32 * 96 * 96 + 64 * 48 * 48 + 256 * 24 * 24)
     assert change == {"hits_total": 1, "misses_total": 2, "failures_total": 1, "entries": 1, "bytes": features}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from observer import Observer
 from pictures import fresh_image
+from repository import copy_repository, link_artifacts
 from sam3_server import TritonServer
 from sam3_triton import Prediction, Sam3Client
 
@@ -70,10 +71,22 @@ def test_sixteen_callers_of_four_images_cost_four_encodes(demo: TritonServer, ob
         one.close()
 
 
-def test_images_that_miss_together_are_encoded_as_a_batch(client: Sam3Client, observer: Observer) -> None:
+def test_images_that_miss_together_are_encoded_as_a_batch(serve, exported_demo: Path, tmp_path: Path) -> None:
+    repository = copy_repository(tmp_path)
+    link_artifacts(exported_demo, repository)
+    for model, usual, here in (  # as for GPUs
+        ("sam3_image_encoder", "max_batch_size: 1", "max_batch_size: 4"),
+        ("sam3_embedding_cache", 'string_value: "2"', 'string_value: "8"'),
+    ):
+        config = repository / model / "config.pbtxt"
+        assert config.read_text().count(usual) == 1
+        config.write_text(config.read_text().replace(usual, here))
+    server = serve(repository)
+    observer = Observer(server)
     images = [fresh_image() for _ in range(12)]
     inferred, executed = observer.counts("sam3_image_encoder")
-    answers = together([lambda image=image: client.predict(image, **CLICK) for image in images])
+    with Sam3Client(server.grpc_url) as client:
+        answers = together([lambda image=image: client.predict(image, **CLICK) for image in images])
     new_inferred, new_executed = observer.counts("sam3_image_encoder")
     assert new_inferred - inferred == 12
     assert new_executed - executed < 12

@@ -58,10 +58,10 @@ def test_where_all_is_well(server, exported: Path, doctor: Doctor, scheme: str) 
     ((_, text),) = of(told, "server")
     assert text == f"Triton 2.51.0 at {url.removeprefix('http://')}, live, ready"
     ((_, text),) = of(told, "cache")
-    image = 4 * (32 * 96 * 96 + 64 * 48 * 48 + 256 * 24 * 24)
+    image = 2 * (32 * 96 * 96 + 64 * 48 * 48 + 256 * 24 * 24)
     assert f"room for {(1 << 30) // image} images ({image / 1e6:.1f} MB each)" in text
     ((_, text),) = of(told, "shared memory")
-    assert f"enough for the {((64 << 20) + (8 + 2 + 40) * image) / 1e6:.1f} MB" in text
+    assert f"enough for the {((64 << 20) + (2 + 2 + 8 + 5) * image) / 1e6:.1f} MB" in text
     ((_, text),) = of(told, "profile")
     assert text == "default, encoder and decoder alike"
     assert re.fullmatch(r"a mask came back in \d+ ms", of(told, "click")[0][1])
@@ -116,7 +116,7 @@ def harmed(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     half.write_text(usual.replace('"default"', '"half"'))
     cache = repository / "sam3_embedding_cache" / "config.pbtxt"
     text = cache.read_text().replace('"1073741824"', '"0"')
-    cache.write_text(text.replace('string_value: "8"', 'string_value: "10000000"'))
+    cache.write_text(text.replace('string_value: "2"', 'string_value: "10000000"'))
     flags = (
         "--model-config-name=half",
         "--load-model=*",
