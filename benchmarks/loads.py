@@ -65,11 +65,11 @@ def limit_cold(system: System, limit: Limit, count: int) -> Way:
 
 
 def client_clicks(system: System, client: Sam3Client, album: Album, count: int) -> Way:
-    """Clicks by id through the project's client."""
+    """Clicks by id through the project's client, which asks for what the limit makes: the mask, and no logits."""
     turns = itertools.cycle(album.clicks)
 
     def click_by_id(click: Click) -> None:
-        if not client.predict(image_id=click.image_id, points=[click.point]).cache_hit:
+        if not client.predict(image_id=click.image_id, points=[click.point], logits=False).cache_hit:
             raise BenchmarkError("a warm click was none: its image was not cached any more")
 
     return Way(system, WARM_BY_ID, "gRPC", CLIENT, lambda: _one_by_one(click_by_id, turns, count), album)
