@@ -15,6 +15,9 @@ from sam3_triton.gateway.uploads import Upload, inspect
 from sam3_triton.predictions import Prediction
 
 T = TypeVar("T")
+# Of an upload that is looked at on the event loop itself: less than a millisecond's work, to which the ways to a thread
+# and back would add as much again.
+_AT_ONCE_BYTES = 1 << 20
 
 
 class ClientClosedError(Exception):
@@ -35,7 +38,10 @@ class Segmenter:
             InvalidInputError: see `uploads.inspect`.
         """
         with Record.of(request).stage("inspect"):
-            upload = await asyncio.to_thread(lambda: inspect(file.file.read(), self._max_pixels))
+            if (file.size or 0) <= _AT_ONCE_BYTES:
+                upload = inspect(file.file.read(), self._max_pixels)
+            else:
+                upload = await asyncio.to_thread(lambda: inspect(file.file.read(), self._max_pixels))
         Record.of(request).image_id = upload.image.image_id
         return upload
 
