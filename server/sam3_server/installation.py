@@ -17,7 +17,7 @@ from sam3_server.errors import ServerError
 
 _PACKAGE = Path(__file__).parent
 # glibc's malloc gives memory back to the system at every free of a few MB, and then each click has the features of
-# SAM 3 (21 MB) paged in anew, in the server and in its Python models. Bytes of free memory that it keeps, and the
+# SAM 3 (10.6 MB) paged in anew, in the server and in its Python models. Bytes of free memory that it keeps, and the
 # largest that it takes for the size from which on it pages in anew anyway.
 _MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(128 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 

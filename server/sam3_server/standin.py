@@ -77,7 +77,7 @@ def respond(
         for request in requests
     ]
     try:
-        # A request that is alone is not copied: features of SAM 3 are 21 MB.
+        # A request that is alone is not copied: features of SAM 3 are 10.6 MB.
         outputs = run(inputs[0] if len(inputs) == 1 else _stacked(inputs, input_names, tensors))
     except Exception as error:  # the runtime's own errors; the whole batch shares the fate
         pb_utils.Logger.log_error(f"inference failed: {error}")
