@@ -44,6 +44,22 @@ def test_it_answers_as_the_client_for_threads_does(url: str) -> None:
     np.testing.assert_array_equal(mine.low_res_logits, theirs.low_res_logits)
 
 
+def test_logits_stay_where_they_are_if_nobody_wants_them(url: str) -> None:
+    case = golden.case("coffee/three_points_single")
+
+    async def ask():
+        async with AsyncSam3Client(url) as client:
+            return await client.predict(case.photo, **case.prompt, logits=False)
+
+    with Sam3Client(url) as client:
+        full, mine = client.predict(case.photo, **case.prompt), client.predict(case.photo, **case.prompt, logits=False)
+    for answer in (mine, asyncio.run(ask())):
+        assert answer.mask_pngs == full.mask_pngs
+        np.testing.assert_array_equal(answer.scores, full.scores)
+        with pytest.raises(InvalidInputError, match=r"were not asked for: predict\(\.\.\., logits=True\)"):
+            _ = answer.low_res_logits
+
+
 def test_the_image_is_sent_once_and_then_its_id(url: str) -> None:
     image = fresh_image()
 
