@@ -63,7 +63,7 @@ def _plain(checkpoint: Path, album: Album, stack: ExitStack) -> Way:
         write_checkpoint(checkpoint, FULL_SIZE)
     service = stack.enter_context(fastapi_baseline(checkpoint, None))
     one_image = Album([click for click in album.clicks if click.image is album.clicks[0].image])
-    return loads.uploads(baseline_system(service, PLAIN_BASELINE), service, one_image, _PLAIN_REQUESTS)
+    return loads.uploads(baseline_system(service, PLAIN_BASELINE), service, one_image, _PLAIN_REQUESTS, warm_up=False)
 
 
 def _export(checkpoint: Path, repository: Path) -> None:

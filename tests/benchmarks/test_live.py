@@ -77,7 +77,7 @@ def test_the_baseline_does_it_too_and_keeps_one_image(bench: Bench):
         assert requests.get(f"{service.url}/health").json() == {"encodes": 3, "requests": 4}
 
         (row,) = measure([second_click(LAST_IMAGE_BASELINE, service, Album([first]), 3)])
-        assert (row.requests, row.encoder_runs, row.hit_rate) == (3, 1, 1.0)
+        assert (row.latency.count, row.encoder_runs, row.hit_rate) == (3, 1, 1.0)
         assert row.peak_mib > 100
 
 
@@ -92,10 +92,10 @@ def test_rows_say_how_often_the_encoder_ran(bench: Bench, limit: Limit):
         rounds=2,
     )
 
-    assert (warm_limit.requests, warm_limit.encoder_runs, warm_limit.distinct_images) == (8, 8, 8)
+    assert (warm_limit.latency.count, warm_limit.encoder_runs, warm_limit.distinct_images) == (8, 8, 8)
     assert (cold_limit.requests, cold_limit.encoder_runs, cold_limit.distinct_images) == (4, 4, 4)
     assert cold_limit.latency.median_ms > warm_limit.latency.median_ms
-    assert (client.requests, client.encodes_per_image, client.hit_rate) == (8, 1, 1)
+    assert (client.latency.count, client.encodes_per_image, client.hit_rate) == (8, 1, 1)
 
 
 def test_a_trace_of_several_callers_encodes_each_image_once(bench: Bench, demo: TritonServer):
