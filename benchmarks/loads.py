@@ -29,7 +29,7 @@ PERF, CLIENT, PLAIN, UPLOADS = "perf_analyzer", "Sam3Client", "plain calls", "up
 PREPARED = "tritonclient"
 # How long a system is loaded before its turn counts: from idle, the first clicks find caches and cores cold, where
 # perf_analyzer's windows are long enough not to show it.
-_WARM_UP_S = 0.5
+_WARM_UP_S = 1.5
 # Of images on which a warm click may fall, and of clicks on each.
 IMAGES, CLICKS_EACH = 8, 4
 # A file of cold requests holds so many more images than are counted, since callers do not take them evenly.
