@@ -106,16 +106,16 @@ class Segmenter:
 
     def __init__(
         self, architecture: Architecture, encode: Callable[[Arrays], Arrays], decode: Callable[[Arrays], Arrays]
-    ):
+    ) -> None:
         self._architecture = architecture
         self._encode = encode
         self._decode = decode
 
     @classmethod
-    def of_pytorch(cls, checkpoint: Checkpoint) -> Segmenter:
+    def of_pytorch(cls, loaded: Checkpoint) -> Segmenter:
         """The modules in fp32, features included."""
-        sizes = checkpoint.architecture
-        encoder, decoder = ImageEncoder(checkpoint.model).eval(), MaskDecoder(checkpoint.model).eval()
+        sizes = loaded.architecture
+        encoder, decoder = ImageEncoder(loaded.model).eval(), MaskDecoder(loaded.model).eval()
         return cls(
             sizes,
             partial(run_module, encoder, spec.image_encoder(sizes)),

@@ -96,6 +96,7 @@ def test_rows_say_how_often_the_encoder_ran(bench: Bench, limit: Limit):
     assert (cold_limit.requests, cold_limit.encoder_runs, cold_limit.distinct_images) == (4, 4, 4)
     assert cold_limit.latency.median_ms > warm_limit.latency.median_ms
     assert (client.latency.count, client.encodes_per_image, client.hit_rate) == (8, 1, 1)
+    assert min(warm_limit.requests, client.requests) > 8  # those that warm up are no figures
 
 
 def test_a_trace_of_several_callers_encodes_each_image_once(bench: Bench, demo: TritonServer):
