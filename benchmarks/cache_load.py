@@ -41,7 +41,6 @@ PORTS = Ports(8110, 8111, 8112)
 PYTHON_MODELS = (
     "sam3_embedding_cache",
     "sam3_preprocess",
-    "sam3_prompt",
     "sam3_mask_postprocess",
     # These two are Python models with the stand-in backends only.
     "sam3_image_encoder",

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-_MODELS = ("sam3_preprocess", "sam3_prompt", "sam3_mask_postprocess")
+_MODELS = ("sam3_preprocess", "sam3_embedding_cache", "sam3_mask_postprocess")
 sys.path.extend(str(PROJECT / "model_repository" / model / "1") for model in _MODELS)
 
 from image_preprocess import decode, to_network_pixels  # noqa: E402

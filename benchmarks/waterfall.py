@@ -17,7 +17,7 @@ from benchmarks.figures import BenchmarkError
 from benchmarks.limit import Limit
 
 # In the order of a click.
-STEPS = ("sam3_embedding_cache", "sam3_prompt", "sam3_mask_decoder", "sam3_mask_postprocess")
+STEPS = ("sam3_embedding_cache", "sam3_mask_decoder", "sam3_mask_postprocess")
 _FILE = "trace.json"
 # Triton writes a trace's file a moment after the answer.
 _SETTLE_S = 0.5

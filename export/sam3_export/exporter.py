@@ -158,7 +158,7 @@ class _Export:
 def _report(checkpoint: Checkpoint, artifacts: dict[str, Any]) -> dict[str, Any]:
     return {
         "image_size": checkpoint.architecture.image_size,  # read by sam3_preprocess
-        "interface": spec.INTERFACE,  # read by sam3_prompt
+        "interface": spec.INTERFACE,  # read by sam3_embedding_cache
         "checkpoint": {"source": Path(checkpoint.source).name, "sha256": checkpoint.sha256},
         "architecture": asdict(checkpoint.architecture),
         "artifacts": artifacts,

@@ -108,7 +108,7 @@ def test_plots_are_drawn_of_what_there_is(results: Results, tmp_path: Path):
     assert plots.draw(replace(results, rows=results.rows[:3]), tmp_path) == []
 
     results.waterfalls = {
-        "sam3": [Segment("caller", "client", 1.0), Segment("sam3_prompt", "queue", 0.5)],
+        "sam3": [Segment("caller", "client", 1.0), Segment("sam3_mask_decoder", "queue", 0.5)],
         "limit": [Segment("decoder", "compute", 3.0)],
     }
     assert plots.draw(results, tmp_path) == ["latency.png", "waterfall.png"]

@@ -98,6 +98,7 @@ def test_what_a_model_did_not_expect_is_no_traceback(server) -> None:
     inputs = {
         "MASK_LOGITS": np.zeros((1, 1, 96, 96), np.float32),
         "SCORES": np.zeros((1, 1), np.float32),
+        "HAS_PROMPT": np.array([True]),
         "ORIGINAL_SIZE": ints(0, 0),
     }
     with tritonclient.grpc.InferenceServerClient(server.grpc_url) as client:

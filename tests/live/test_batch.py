@@ -209,7 +209,7 @@ def test_a_server_that_comes_back_in_time_is_waited_for(own_server: TritonServer
 
 
 def test_a_model_whose_process_died_fails_no_prompt(own_server: TritonServer, batch: Batch) -> None:
-    next(one.process for one in model_processes(own_server.pid) if one.model == "sam3_prompt").kill()
+    next(one.process for one in model_processes(own_server.pid) if one.model == "sam3_mask_decoder").kill()
     batch.write_many(2)
     result = batch.run(own_server.grpc_url, "--wait", "3")
     assert result.returncode == 1

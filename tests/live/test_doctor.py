@@ -94,10 +94,10 @@ def test_the_port_of_the_other_protocol(server, doctor: Doctor) -> None:
 
 def test_a_model_whose_process_died(exported: Path, tmp_path: Path, doctor: Doctor) -> None:
     with (tmp_path / "log").open("w") as log, TritonServer(exported, log, None, Ports(*free_ports(3))) as server:
-        next(one.process for one in model_processes(server.pid) if one.model == "sam3_prompt").kill()
+        next(one.process for one in model_processes(server.pid) if one.model == "sam3_mask_decoder").kill()
         code, told = doctor(server.grpc_url)
     assert code == 1
-    assert of(told, "models") == [("ok", "all 8 are ready")], "Triton says so, hence the click"
+    assert of(told, "models") == [("ok", "all 7 are ready")], "Triton says so, hence the click"
     ((mark, text),) = of(told, "click")
     assert mark == "fault"
     assert "a model's process has died" in text
@@ -123,8 +123,8 @@ def harmed(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "--backend-config=python,shm-region-prefix-name=sam3_0badcafe_",
     )
     with run_triton(repository, repository.parent / "log", *flags) as (url, control):
-        control.unload_model("sam3_prompt")
-        wait_until_unloaded(control, "sam3_prompt")
+        control.unload_model("sam3_mask_postprocess")
+        wait_until_unloaded(control, "sam3_mask_postprocess")
         yield url
 
 
@@ -151,8 +151,8 @@ def test_each_of_many_faults_is_told(harmed: str, doctor: Doctor, nvidia_smi: Pa
     assert code == 1
     models = dict(text.split(" is ", 1) for mark, text in of(told, "models") if mark == "fault")
     assert models["sam3_encode"].startswith("missing in the server's repository")
-    assert models["sam3_prompt"].startswith("unavailable: unloaded -> load it")
-    assert set(models) <= {"sam3_encode", "sam3_prompt", "sam3"}
+    assert models["sam3_mask_postprocess"].startswith("unavailable: unloaded -> load it")
+    assert set(models) <= {"sam3_encode", "sam3_mask_postprocess", "sam3"}
     ((mark, text),) = of(told, "profile")
     assert mark == "fault"
     assert text.startswith("the encoder was loaded with the profile 'half', the decoder with 'default'")
@@ -230,7 +230,7 @@ def with_a_link_to_nothing(repository: Path) -> None:
 def with_a_link_elsewhere(repository: Path) -> None:
     link = repository / "sam3_image_encoder" / "1"
     link.unlink()
-    link.symlink_to("../sam3_prompt/1")
+    link.symlink_to("../sam3_preprocess/1")
 
 
 def without_a_link(repository: Path) -> None:
@@ -255,7 +255,7 @@ def replace(path: Path, content: bytes) -> None:
         (with_a_cut_file, r"sam3_mask_decoder/model.onnx has 0 bytes, not the \d+ of its export"),
         (without_a_file, "sam3_image_encoder/model.pt is missing"),
         (with_a_link_to_nothing, "sam3_image_encoder/1 is a link that leads nowhere"),
-        (with_a_link_elsewhere, "sam3_image_encoder/1 is .*sam3_prompt/1, not the exported"),
+        (with_a_link_elsewhere, "sam3_image_encoder/1 is .*sam3_preprocess/1, not the exported"),
         (without_a_link, "sam3_mask_decoder/1 is missing"),
         (without_its_configs, "is no model repository"),
     ],

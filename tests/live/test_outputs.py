@@ -13,10 +13,12 @@ import pytest
 from pictures import fresh_image
 from PIL import Image
 from repository import OUTPUTS
+from tritonclient.utils import InferenceServerException
 
 PHOTO = (golden.FOLDER / "coffee.png").read_bytes()
 ID = hashlib.sha256(PHOTO).hexdigest().encode()
 POINTS = np.array([[300, 200]], np.float32)
+DECODED = {"MASKS", "SCORES", "LOW_RES_LOGITS"}
 SUBSETS = [subset for size in range(1, 6) for subset in itertools.combinations(OUTPUTS, size)]
 
 
@@ -44,14 +46,27 @@ def test_without_a_prompt_the_image_can_be_asked_for(raw: Callable, subset: tupl
     assert {name: array.tolist() for name, array in answer.items()} == {name: [expected[name]] for name in subset}
 
 
-@pytest.mark.parametrize("prompt", [{}, {"POINTS": POINTS}], ids=["no prompt", "prompt"])
+@pytest.mark.parametrize("subset", [subset for subset in SUBSETS if DECODED & {*subset}], ids="+".join)
+def test_what_is_decoded_needs_a_prompt(raw: Callable, subset: tuple[str, ...]) -> None:
+    with pytest.raises(InferenceServerException, match="no prompt: give POINTS, a BOX, or both") as caught:
+        raw({"CACHED_IMAGE_ID": ID}, subset)
+    assert caught.value.status() in ("StatusCode.INVALID_ARGUMENT", "400")
+
+
+@pytest.mark.parametrize("subset", [("IMAGE_ID",), OUTPUTS], ids="+".join)
+def test_a_prompt_that_does_not_fit_is_told_even_to_a_prefetch(raw: Callable, subset: tuple[str, ...]) -> None:
+    with pytest.raises(InferenceServerException, match=r"POINTS\[0\] is \(9999, 1\), outside the image"):
+        raw({"CACHED_IMAGE_ID": ID, "POINTS": np.array([[9999, 1]], np.float32)}, subset)
+
+
+@pytest.mark.parametrize("prompt", [{}, {"POINTS": POINTS * 0}], ids=["no prompt", "prompt"])
 def test_the_id_alone_runs_no_decoder(raw: Callable, inferences: Callable, prompt: dict) -> None:
-    models = ("sam3_prompt", "sam3_mask_decoder", "sam3_mask_postprocess")
+    models = ("sam3_mask_decoder", "sam3_mask_postprocess")
     before = [inferences(model) for model in models]
     image = fresh_image()
     assert raw({"IMAGE": image, **prompt}, ("IMAGE_ID",))["IMAGE_ID"][0].decode() == hashlib.sha256(image).hexdigest()
     assert [inferences(model) for model in models] == before
-    raw({"IMAGE": image, "POINTS": POINTS[:, :] * 0}, ("SCORES",))
+    raw({"IMAGE": image, "POINTS": POINTS * 0}, ("SCORES",))
     assert [inferences(model) for model in models] == [count + 1 for count in before]
 
 

@@ -161,7 +161,10 @@ def test_no_tensor_is_both_input_and_output_of_an_ensemble(name: str) -> None:
     assert not {tensor.name for tensor in config.input} & {tensor.name for tensor in config.output}
 
 
-def test_the_prompt_step_stands_first() -> None:
-    # Triton charges the inputs of a skipped step to the first one, which the prefetch must not need.
-    steps = parse(PROJECT / "model_repository" / "sam3" / "config.pbtxt").ensemble_scheduling.step
-    assert steps[0].model_name == "sam3_prompt"
+def test_the_cache_stands_first_and_takes_all_inputs() -> None:
+    # Triton charges the inputs of a skipped step to the first one, which must so be one that is never skipped.
+    config = parse(PROJECT / "model_repository" / "sam3" / "config.pbtxt")
+    first, *others = config.ensemble_scheduling.step
+    assert first.model_name == "sam3_embedding_cache"
+    assert set(first.input_map.values()) == {tensor.name for tensor in config.input}
+    assert not {name for step in others for name in step.input_map.values()} & {tensor.name for tensor in config.input}

@@ -87,9 +87,6 @@ def test_a_pixel_outside_is_rounding(point: list[float]) -> None:
 @pytest.mark.parametrize(
     ("parts", "fault"),
     [
-        ({}, "no prompt"),
-        ({"mask_input": np.zeros((1, 96, 96))}, "no prompt"),
-        ({"points": np.zeros((0, 2))}, "no prompt"),
         ({"labels": [1]}, "without POINTS"),
         ({"points": [[1, 1]], "labels": [1, 0]}, "1 POINTS, but 2 LABELS"),
         ({"points": [[1, 1], [2, 2]], "labels": [1, 2]}, r"LABELS\[1\] is 2"),
@@ -112,3 +109,23 @@ def test_a_pixel_outside_is_rounding(point: list[float]) -> None:
 def test_a_bad_prompt_is_told_its_fault(parts: dict[str, Any], fault: str) -> None:
     with pytest.raises(PromptError, match=fault):
         lay_out(prompt(**parts), SIZE, LOW_RES)
+
+
+@pytest.mark.parametrize(
+    ("parts", "empty"),
+    [
+        ({}, True),
+        ({"mask_input": np.zeros((1, 96, 96))}, True),
+        ({"points": np.zeros((0, 2))}, True),
+        ({"points": [[1, 1]]}, False),
+        ({"box": [1, 1, 2, 2]}, False),
+    ],
+)
+def test_a_prompt_without_points_and_box_is_empty(parts: dict[str, Any], empty: bool) -> None:
+    assert prompt(**parts).is_empty == empty
+
+
+def test_an_empty_prompt_is_laid_out_as_padding() -> None:
+    layout = lay_out(Prompt(), SIZE, LOW_RES)
+    assert layout.point_labels.tolist() == [[prompts.PADDING, *[prompts.EMPTY] * 7]]
+    assert not layout.point_coords.any()

@@ -81,10 +81,11 @@ def test_a_port_in_use_is_told(exported: Path, position: int) -> None:
 def test_a_model_that_fails_to_load_is_told(exported: Path, tmp_path: Path) -> None:
     repository = copy_repository(tmp_path)
     link_artifacts(exported, repository)
-    model = repository / "sam3_prompt" / "1" / "model.py"
+    model = repository / "sam3_preprocess" / "1" / "model.py"
     model.write_text(model.read_text().replace("import triton_python_backend_utils", "import no_such_module"))
     line = fails(repository)
-    assert line.endswith("the model sam3_prompt failed to load: ModuleNotFoundError: No module named 'no_such_module'")
+    fault = "ModuleNotFoundError: No module named 'no_such_module'"
+    assert line.endswith(f"the model sam3_preprocess failed to load: {fault}")
 
 
 def test_an_artifact_that_a_profile_lacks_is_told(exported: Path, tmp_path: Path) -> None:

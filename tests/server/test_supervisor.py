@@ -28,7 +28,6 @@ PYTHON_MODELS = (
     "sam3_mask_decoder",
     "sam3_mask_postprocess",
     "sam3_preprocess",
-    "sam3_prompt",
 )
 PATIENCE_S = 120  # measured: about 10 s
 

@@ -15,7 +15,7 @@ from sam3_triton.errors import DeadlineExceededError, Sam3Error, ServerUnavailab
 from sam3_triton.wire import Address
 
 ENCODER, DECODER, CACHE = "sam3_image_encoder", "sam3_mask_decoder", "sam3_embedding_cache"
-MODELS = ("sam3", "sam3_encode", CACHE, "sam3_preprocess", ENCODER, "sam3_prompt", DECODER, "sam3_mask_postprocess")
+MODELS = ("sam3", "sam3_encode", CACHE, "sam3_preprocess", ENCODER, DECODER, "sam3_mask_postprocess")
 KNOWN_GOOD = "2.51"
 # SAM 3's own size (docs/cache.md).
 SAM3_BYTES_PER_IMAGE = 10_616_832

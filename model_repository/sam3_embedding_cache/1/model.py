@@ -1,7 +1,12 @@
-"""Triton's side of the embedding cache: unpack, ask the policy, answer now or after the encode."""
+"""Triton's side of the embedding cache: unpack, ask the policy, answer now or after the encode.
+
+An answer brings the prompt as well, laid out for the image: that needs the image's size, and a model of its own would
+cost each click another way between processes.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -9,16 +14,22 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from embedding_cache import BusyError, CacheStats, EmbeddingCache, Limits, NotCachedError, image_id
 from feature_memory import FeatureMemory, RecentlySent
+from prompts import Prompt, PromptError, lay_out
 
 FEATURES = ("HIGH_RES_FEATURES_0", "HIGH_RES_FEATURES_1", "IMAGE_EMBEDDING")
 ORIGINAL_SIZE = "ORIGINAL_SIZE"
 ENCODE_MODEL = "sam3_encode"
+# Written by sam3-export beside the artifacts, from the folder of this model.
+EXPORT_REPORT = Path("..") / "sam3" / "exports" / "current" / "export.json"
+# That of sam3_export.spec.
+INTERFACE = 2
 
 # Triton puts these in front of an error of an inner model; the caller did not ask for sam3_encode.
 _ENSEMBLE_PREFIX = re.compile(r"^(in ensemble '[^']*', )+")
@@ -51,12 +62,18 @@ class ImageEmbedding:
         """Bytes of the features."""
         return sum(feature.nbytes for feature in self.features.values())
 
+    @property
+    def low_res_size(self) -> tuple[int, int]:
+        """(height, width) of the decoder's logits, and so of a mask input."""
+        return self.features["HIGH_RES_FEATURES_0"].shape[-2:]
+
 
 class Reply:
     """Answers one request, once."""
 
     def __init__(self, request) -> None:
         self.key = ""
+        self.prompt = Prompt()
         self._sender = request.get_response_sender()
         self._outputs = set(request.requested_output_names())
         timeout_us = request.timeout()
@@ -68,23 +85,27 @@ class Reply:
     def embedding(
         self, embedding: ImageEmbedding, as_tensors: Callable[[ImageEmbedding], dict[str, Any]], hit: bool
     ) -> None:
-        """Sends the outputs that were asked for.
+        """Sends the outputs that were asked for; or an error, if the prompt does not fit the image.
 
         Args:
             as_tensors: makes Triton's tensors of the features, by output name; called where one is asked for.
         """
-        low_res_size = embedding.features["HIGH_RES_FEATURES_0"].shape[-2:]
-        small = {
-            ORIGINAL_SIZE: embedding.original_size,
-            "LOW_RES_SIZE": np.array(low_res_size, np.int32),
-            "IMAGE_ID": np.array([self.key.encode()], np.object_),
-            "CACHE_HIT": np.array([hit]),
-        }
         try:
+            layout = lay_out(self.prompt, embedding.original_size.tolist(), embedding.low_res_size)
+            small = {
+                **{field.name.upper(): getattr(layout, field.name) for field in fields(layout)},
+                # A prefetch has none. Whether masks were asked for is not known here: sam3_mask_postprocess refuses.
+                "HAS_PROMPT": np.array([not self.prompt.is_empty]),
+                ORIGINAL_SIZE: embedding.original_size,
+                "IMAGE_ID": np.array([self.key.encode()], np.object_),
+                "CACHE_HIT": np.array([hit]),
+            }
             outputs = {name: pb_utils.Tensor(name, value) for name, value in small.items()}
             if self._outputs.intersection(FEATURES):
                 outputs.update(as_tensors(embedding))
             self._send(pb_utils.InferenceResponse([outputs[name] for name in outputs if name in self._outputs]))
+        except PromptError as error:
+            self.error(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:  # no shared memory left, say
             self.error(f"the features cannot be sent: {error}", pb_utils.TritonError.INTERNAL)
 
@@ -141,7 +162,8 @@ class TritonPythonModel:
 
     def initialize(self, args) -> None:
         """Reads the bounds from the model's parameters."""
-        parameters = pb_utils.json.loads(args["model_config"])["parameters"]
+        _check_export(Path(args["model_repository"]) / EXPORT_REPORT)
+        parameters = json.loads(args["model_config"])["parameters"]
         texts = {name: parameter["string_value"] for name, parameter in parameters.items()}
         limits = Limits.parse(texts)
         self.memory = FeatureMemory(texts["memory"])
@@ -178,6 +200,7 @@ class TritonPythonModel:
         image, claimed = _bytes_input(request, "IMAGE"), _bytes_input(request, "CACHED_IMAGE_ID")
         claimed_id = None if claimed is None else claimed.decode("utf-8", "replace")
         reply.key = image_id(image) if image is not None else claimed_id or ""
+        reply.prompt = _prompt(request)
         if image is None and claimed is None:
             reply.error("neither IMAGE nor CACHED_IMAGE_ID was given", pb_utils.TritonError.INVALID_ARG)
             return
@@ -261,6 +284,15 @@ class TritonPythonModel:
         self.metrics.publish(self.cache)
 
 
+def _check_export(report: Path) -> None:
+    """Makes sure that the artifacts are of this version: others would be refused in obscure words, or answer with wrong
+    masks."""
+    if not report.is_file():
+        raise pb_utils.TritonModelException(f"{report} is missing: run sam3-export into this repository")
+    if json.loads(report.read_text()).get("interface") != INTERFACE:
+        raise pb_utils.TritonModelException(f"{report}: exported by another version of this project; run sam3-export")
+
+
 def _code_of(message: str) -> int:
     if message.startswith(INVALID_IMAGE):
         return pb_utils.TritonError.INVALID_ARG
@@ -278,6 +310,20 @@ def _tensor(name: str, array):
     return pb_utils.Tensor(name, array) if isinstance(array, np.ndarray) else pb_utils.Tensor.from_dlpack(name, array)
 
 
+def _prompt(request) -> Prompt:
+    """Copies: an answer that waits for an encode outlives the request's tensors."""
+    points, labels, box, mask_input, multimask = (
+        None if array is None else array.copy()
+        for array in (_input(request, name) for name in ("POINTS", "LABELS", "BOX", "MASK_INPUT", "MULTIMASK"))
+    )
+    return Prompt(points, labels, box, mask_input, multimask is not None and bool(multimask[0]))
+
+
 def _bytes_input(request, name: str) -> bytes | None:
+    array = _input(request, name)
+    return None if array is None else array.reshape(-1)[0]
+
+
+def _input(request, name: str) -> np.ndarray | None:
     tensor = pb_utils.get_input_tensor_by_name(request, name)
-    return None if tensor is None else tensor.as_numpy().reshape(-1)[0]
+    return None if tensor is None else tensor.as_numpy()

@@ -23,17 +23,16 @@ class TritonPythonModel:
 
     def _respond(self, request):
         try:
+            if not _input(request, "HAS_PROMPT")[0]:
+                message = "no prompt: give POINTS, a BOX, or both (a MASK_INPUT refines them)"
+                return _failure(message, pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse(self._outputs(request))
         except Exception:
             pb_utils.Logger.log_error(traceback.format_exc())
-            message = "sam3_mask_postprocess failed; the server's log says why"
-            return pb_utils.InferenceResponse([], pb_utils.TritonError(message, pb_utils.TritonError.INTERNAL))
+            return _failure("sam3_mask_postprocess failed; the server's log says why", pb_utils.TritonError.INTERNAL)
 
     def _outputs(self, request) -> list:
-        logits, scores, original_size = (
-            pb_utils.get_input_tensor_by_name(request, name).as_numpy()
-            for name in ("MASK_LOGITS", "SCORES", "ORIGINAL_SIZE")
-        )
+        logits, scores, original_size = (_input(request, name) for name in ("MASK_LOGITS", "SCORES", "ORIGINAL_SIZE"))
         height, width = original_size.tolist()
         makers = {
             "MASKS": lambda: np.array([to_png(to_mask(row, (height, width))) for row in logits[0]], np.object_),
@@ -41,3 +40,11 @@ class TritonPythonModel:
             "LOW_RES_LOGITS": lambda: clamp(logits[0]),
         }
         return [pb_utils.Tensor(name, makers[name]()) for name in request.requested_output_names()]
+
+
+def _failure(message: str, code: int):
+    return pb_utils.InferenceResponse([], pb_utils.TritonError(message, code))
+
+
+def _input(request, name: str) -> np.ndarray:
+    return pb_utils.get_input_tensor_by_name(request, name).as_numpy()

@@ -33,6 +33,11 @@ class Prompt:
     mask_input: np.ndarray | None = None
     multimask: bool = False
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing that says what to segment; a mask alone refines nothing."""
+        return self.box is None and (self.points is None or not len(self.points))
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -57,14 +62,12 @@ def lay_out(prompt: Prompt, original_size: tuple[int, int], low_res_size: tuple[
         low_res_size: (height, width) of a mask input.
 
     Raises:
-        PromptError: no point and no box, or one that does not fit the image.
+        PromptError: a part that makes no sense, or does not fit the image.
     """
     coords, labels = _checked_points(prompt, original_size)
     if prompt.box is not None:
         coords = np.concatenate([_checked_box(prompt.box, original_size), coords])
         labels = np.concatenate([[BOX_FIRST, BOX_SECOND], labels])
-    if not len(coords):
-        raise PromptError("no prompt: give POINTS, a BOX, or both (a MASK_INPUT refines them)")
     height, width = original_size
     fractions = coords / np.array([width, height], np.float32)
     mask = np.zeros((1, *low_res_size), np.float32)
