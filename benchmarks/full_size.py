@@ -28,13 +28,14 @@ def compare_full_size(folder: Path, with_encoder: bool) -> Results:
     """Limit, server, gateway and the last-image baseline on one decoder; then the plain baseline, which encodes.
 
     Args:
-        folder: for checkpoints and the repository; what is there already is taken.
+        folder: for checkpoints, which are taken if they are there already, and for the repository, which is made anew:
+            what is measured must be of this version.
         with_encoder: whether the plain baseline is measured: 8 GB of memory, and minutes.
     """
     decoder, repository = folder / "sam3_decoder.pt", folder / "model_repository"
-    if not (repository / "sam3" / "exports" / "current").exists():
+    if not decoder.exists():
         write_checkpoint(decoder, FULL_SIZE_DECODER)
-        _export(decoder, repository)
+    _export(decoder, repository)
     with ExitStack() as stack:
         title = "Benchmarks, SAM 3's own mask decoder, random weights"
         bench = Bench(title, stack.enter_context(local_target(repository)), AMOUNT)
