@@ -18,7 +18,7 @@ from benchmarks.services import fastapi_baseline
 from benchmarks.systems import Album, Way, baseline_system, limit_system
 
 AMOUNT = Amount(
-    rounds=10, block=12, requests=32, window_s=1.8, concurrencies=(8,), cold=0, trace_images=0, trace_clicks=0
+    rounds=10, block=30, requests=32, window_s=1.8, concurrencies=(8,), cold=0, trace_images=0, trace_clicks=0
 )
 # A request of the plain baseline takes most of a minute on two cores.
 _PLAIN_REQUESTS = 2

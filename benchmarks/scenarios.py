@@ -27,6 +27,7 @@ TOOLS = PROJECT / "out" / "bench" / "tools"
 # Arrivals of an open loop, as shares of what eight callers at a time were answered.
 LOAD_SHARES = (0.4, 0.7)
 _TRACE_CALLERS = 4
+_TRACED_CLICKS = 60
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,11 @@ class Bench:
         if self.target.trace_folder:
 
             def one(click: Click) -> Callable[[], object]:
-                return lambda: self.client.predict(image_id=click.image_id, points=[click.point])
+                return lambda: self.client.predict(image_id=click.image_id, points=[click.point], logits=False)
 
-            clicks = [one(click) for click in itertools.islice(itertools.cycle(self.album.clicks), self.amount.block)]
+            # What ran before has the caches and cores: it would be drawn as the models' own time.
+            loads.client_clicks(self.system, self.client, self.album, self.amount.block).run()
+            clicks = [one(click) for click in itertools.islice(itertools.cycle(self.album.clicks), _TRACED_CLICKS)]
             self.results.waterfalls["sam3"] = waterfall.of_server(self.triton, self.target.trace_folder, clicks)
 
     def _find_perf_analyzer(self) -> PerfAnalyzer | None:
