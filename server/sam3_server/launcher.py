@@ -156,6 +156,12 @@ class TritonServer:
     def _check(self) -> None:
         if not (self.repository / "sam3" / "config.pbtxt").is_file():
             raise ServerError(f"{self.repository}: no model repository (sam3/config.pbtxt is missing)")
+        for folder in self.repository.iterdir():
+            if folder.is_dir() and not _holds_files(folder):
+                raise ServerError(
+                    f"{folder}: an empty folder, which Triton takes for a model; delete it "
+                    "(an update that removes a model leaves what Python has cached there)"
+                )
         for model in ARTIFACT_MODELS:
             if not (self.repository / model / "1").is_dir():
                 raise ServerError(
@@ -242,6 +248,11 @@ class TritonServer:
                         raise ServerError(f"no first click after {READY_TIMEOUT_S:.0f} s: {error}") from error
                 except Sam3Error as error:
                     raise ServerError(f"the first click failed: {error}") from error
+
+
+def _holds_files(folder: Path) -> bool:
+    """Whether there is anything in it but Python's caches."""
+    return any(path.is_file() and path.parent.name != "__pycache__" for path in folder.rglob("*"))
 
 
 def _refuse_repeated(flags: Sequence[str], command: Sequence[str]) -> None:

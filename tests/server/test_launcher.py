@@ -60,6 +60,14 @@ def test_a_folder_that_is_no_repository_is_told(tmp_path: Path) -> None:
     assert "no model repository" in fails(tmp_path)
 
 
+def test_what_is_left_of_a_removed_model_is_told(tmp_path: Path) -> None:
+    repository = copy_repository(tmp_path)
+    caches = repository / "sam3_gone" / "1" / "__pycache__"
+    caches.mkdir(parents=True)
+    (caches / "model.cpython-311.pyc").touch()
+    assert "sam3_gone: an empty folder, which Triton takes for a model; delete it" in fails(repository)
+
+
 def test_an_unknown_profile_is_told(exported: Path) -> None:
     assert "no profile 'fast'" in fails(exported, "--profile", "fast")
     assert "there are: cpu, cpu-int8, gpu, tensorrt, torchscript, torchscript-gpu" in fails(
