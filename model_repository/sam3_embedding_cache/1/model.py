@@ -93,7 +93,7 @@ class Reply:
         try:
             layout = lay_out(self.prompt, embedding.original_size.tolist(), embedding.low_res_size)
             small = {
-                **{field.name.upper(): getattr(layout, field.name) for field in fields(layout)},
+                **{name.upper(): value for name, value in vars(layout).items()},
                 # A prefetch has none. Whether masks were asked for is not known here: sam3_mask_postprocess refuses.
                 "HAS_PROMPT": np.array([not self.prompt.is_empty]),
                 ORIGINAL_SIZE: embedding.original_size,
@@ -107,6 +107,7 @@ class Reply:
         except PromptError as error:
             self.error(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:  # no shared memory left, say
+            pb_utils.Logger.log_error(traceback.format_exc())
             self.error(f"the features cannot be sent: {error}", pb_utils.TritonError.INTERNAL)
 
     def error(self, message: str, code: int) -> None:
@@ -161,7 +162,7 @@ class TritonPythonModel:
     """One instance owns the store; encodes run on threads of its own."""
 
     def initialize(self, args) -> None:
-        """Reads the bounds from the model's parameters."""
+        """Makes sure of the artifacts, and reads the bounds from the model's parameters."""
         _check_export(Path(args["model_repository"]) / EXPORT_REPORT)
         parameters = json.loads(args["model_config"])["parameters"]
         texts = {name: parameter["string_value"] for name, parameter in parameters.items()}
