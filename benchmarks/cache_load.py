@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import psutil
 from PIL import Image
-from sam3_export.demo.evaluate import held_out
+from sam3_demo.held_out import held_out
 from sam3_server import Ports, TritonServer
 from sam3_server.model_processes import model_processes
 from sam3_triton import Sam3Client, Sam3Error

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from sam3_triton import Sam3Client
-from sam3_triton.conversations import predict
+from sam3_triton import CachedImage, Sam3Client
+from sam3_triton.conversations import segment
 from sam3_triton.prompts import Prompt
 from sam3_triton.wire import MODEL, Call, tensors
 from tritonclient import grpc
@@ -94,7 +94,7 @@ def prepared_clicks(system: System, url: str, album: Album, count: int) -> Way:
 
 def _call_by_id(click: Click) -> Call:
     prompt = Prompt.of([click.point], None, None, None, False)
-    return next(predict(None, click.image_id, prompt, logits=True))
+    return next(segment(CachedImage(click.image_id), prompt, logits=True))
 
 
 def client_together(system: System, url: str, images: int, callers: int) -> Way:

@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 import psutil
+from sam3_demo.held_out import box_of, held_out, overlap
 from sam3_export import checkpoint, spec
 from sam3_export.architecture import Architecture
 from sam3_export.artifacts import Artifact, cast, run_module
 from sam3_export.checkpoint import Checkpoint
-from sam3_export.demo.evaluate import box_of, held_out, overlap
 from sam3_export.formats import FORMATS
 from sam3_export.modules import ImageEncoder, MaskDecoder
 from sam3_export.samples import SINGLE_TOKEN, Arrays, pixels

@@ -61,7 +61,7 @@ def serving(source: Path, flags: tuple[str, ...] = (), **parameters: dict[str, s
 def gateway(triton_url: str) -> Iterator[Service]:
     """A `sam3 gateway` in front of a Triton."""
     (port,) = free_ports(1)
-    command = ["sam3_triton.cli", "gateway", "--port", str(port), "--triton", triton_url]
+    command = ["sam3_gateway.cli", "--port", str(port), "--triton", triton_url]
     with _running(command, port) as service:
         yield service
 

@@ -3,15 +3,14 @@ FROM python:3.11-slim-bookworm
 
 WORKDIR /opt/sam3
 COPY docker/constraints.txt ./
-COPY pyproject.toml README.md LICENSE source/
+COPY LICENSE source/
 COPY client source/client
-COPY export source/export
-COPY server source/server
-RUN python3 -m pip install --no-cache-dir -c constraints.txt './source[gateway]' \
+COPY gateway source/gateway
+RUN python3 -m pip install --no-cache-dir -c constraints.txt ./source/client ./source/gateway \
     && rm -r source
 USER 10001:10001
 EXPOSE 8001
 # Ready is: Triton answers a click.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=1m --start-interval=2s --retries=3 \
     CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8001/health/ready')"]
-CMD ["sam3", "gateway", "--host", "0.0.0.0"]
+CMD ["sam3-gateway", "--host", "0.0.0.0"]

@@ -12,12 +12,11 @@ FROM nvcr.io/nvidia/tritonserver:${RELEASE}-py3 AS cpu
 ENV PIP_BREAK_SYSTEM_PACKAGES=1
 WORKDIR /opt/sam3
 COPY docker/constraints.txt docker/serve.sh ./
-COPY pyproject.toml README.md LICENSE source/
+COPY LICENSE source/
 COPY client source/client
-COPY export source/export
 COPY server source/server
 # The system's Python is the one that Triton's Python models run in.
-RUN python3 -m pip install --no-cache-dir -c constraints.txt ./source isal opencv-python-headless psutil \
+RUN python3 -m pip install --no-cache-dir -c constraints.txt ./source/client ./source/server \
     && rm -r source
 COPY ensemble_configs ensemble_configs
 # Engines of TensorRT and kernels of cupy. The user is NVIDIA's, with the id 1000.

@@ -68,7 +68,7 @@ def run_gateway(triton_url: str, *flags: str, log: Path | None = None, **environ
     """
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "sam3_triton.cli", "gateway", "--port", str(port), "--triton", triton_url, *flags]
+    command = [sys.executable, "-m", "sam3_gateway.cli", "--port", str(port), "--triton", triton_url, *flags]
     with (log or Path(os.devnull)).open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **environment})
     try:

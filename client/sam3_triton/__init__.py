@@ -3,25 +3,36 @@
 from sam3_triton.async_client import AsyncSam3Client, LatestWins
 from sam3_triton.client import Sam3Client
 from sam3_triton.errors import (
+    ClosedClientError,
     DeadlineExceededError,
     ImageNotCachedError,
     InvalidInputError,
+    InvalidUrlError,
+    MissingExtraError,
     PredictionError,
     Sam3Error,
     ServerUnavailableError,
     SupersededError,
 )
+from sam3_triton.images import CachedImage, EncodedImage
 from sam3_triton.masks import get_mask_from_sam, overlay, save_mask
 from sam3_triton.predictions import Prediction
+from sam3_triton.prompts import Prompt
 
 __all__ = [
     "AsyncSam3Client",
+    "CachedImage",
+    "ClosedClientError",
     "DeadlineExceededError",
+    "EncodedImage",
     "ImageNotCachedError",
     "InvalidInputError",
+    "InvalidUrlError",
     "LatestWins",
+    "MissingExtraError",
     "Prediction",
     "PredictionError",
+    "Prompt",
     "Sam3Client",
     "Sam3Error",
     "ServerUnavailableError",

@@ -14,8 +14,8 @@ from sam3_triton import conversations
 from sam3_triton.async_transport import AsyncTransport, connect
 from sam3_triton.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, PROBE_TIMEOUT_S
 from sam3_triton.conversations import Conversation, T
-from sam3_triton.errors import InvalidInputError, Sam3Error, SupersededError
-from sam3_triton.images import EncodedImage, ImageSource
+from sam3_triton.errors import ClosedClientError, Sam3Error, SupersededError
+from sam3_triton.images import CachedImage, EncodedImage, ImageSource, one_of
 from sam3_triton.predictions import Prediction
 from sam3_triton.prompts import Prompt
 from sam3_triton.shared_memory import AsyncSharedMemoryTransport
@@ -38,7 +38,7 @@ class AsyncSam3Client:
         """
         self._closed = False
         self._timeout_s = timeout_s
-        transport = connect(url)
+        transport = connect(url, timeout_s)
         self._transport: AsyncTransport = AsyncSharedMemoryTransport(transport) if shared_memory else transport
 
     async def __aenter__(self) -> AsyncSam3Client:
@@ -90,8 +90,12 @@ class AsyncSam3Client:
     ) -> Prediction:
         """See `Sam3Client.predict`."""
         prompt = Prompt.of(points, labels, box, mask_input, multimask)
-        encoded = None if image is None else await _encoded(image)
-        conversation = conversations.predict(encoded, image_id, prompt, logits)
+        return await self.segment(one_of(image, image_id), prompt, logits=logits)
+
+    async def segment(self, image: ImageSource | CachedImage, prompt: Prompt, *, logits: bool = True) -> Prediction:
+        """See `Sam3Client.segment`."""
+        known = image if isinstance(image, CachedImage) else await _encoded(image)
+        conversation = conversations.segment(known, prompt, logits)
         return await _carry_out(conversation, self._open(self._transport), self._timeout_s)
 
     def latest_wins(self) -> LatestWins:
@@ -100,30 +104,40 @@ class AsyncSam3Client:
 
     def _open(self, transport: AsyncTransport) -> AsyncTransport:
         if self._closed:
-            raise InvalidInputError("this client was closed")
+            raise ClosedClientError("this client was closed")
         return transport
 
 
 class LatestWins:
-    """Predictions of which a later one takes the place of an earlier one, whose request is cancelled."""
+    """Predictions of which a later one replaces an earlier one, whose request is cancelled."""
 
     def __init__(self, client: AsyncSam3Client) -> None:
         self._client = client
         self._latest: asyncio.Task[Prediction] | None = None
 
-    async def predict(self, image: ImageSource | None = None, **prompt: Any) -> Prediction:
-        """See `Sam3Client.predict`.
+    async def predict(
+        self, image: ImageSource | None = None, *, image_id: str | None = None, logits: bool = True, **prompt: Any
+    ) -> Prediction:
+        """See `Sam3Client.predict`, which has the same parameters.
+
+        Raises:
+            SupersededError: a later call came before the answer.
+        """
+        return await self.segment(one_of(image, image_id), Prompt.of(**prompt), logits=logits)
+
+    async def segment(self, image: ImageSource | CachedImage, prompt: Prompt, *, logits: bool = True) -> Prediction:
+        """See `Sam3Client.segment`.
 
         Raises:
             SupersededError: a later call came before the answer.
         """
         if self._latest is not None:
             self._latest.cancel()
-        task = self._latest = asyncio.ensure_future(self._client.predict(image, **prompt))
+        task = self._latest = asyncio.ensure_future(self._client.segment(image, prompt, logits=logits))
         try:
             return await task
         except asyncio.CancelledError:
-            if self._latest is task:  # it is the caller who was cancelled
+            if self._latest is task:  # the caller itself was cancelled
                 raise
             raise SupersededError("a later click has taken this one's place") from None
 

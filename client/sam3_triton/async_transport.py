@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, Protocol
 
-from tritonclient.utils import InferenceServerException
-
-from sam3_triton.errors import DeadlineExceededError
-from sam3_triton.wire import (
-    CHANNEL_ARGUMENTS,
-    Address,
-    Arrays,
-    Call,
-    Region,
-    arrays,
-    late,
-    microseconds,
-    tensors,
-    translated,
-    unreachable,
-)
+from sam3_triton.extras import http_module
+from sam3_triton.triton_errors import translating
+from sam3_triton.wire import CHANNEL_ARGUMENTS, Address, Arrays, Call, Region, arrays, microseconds, tensors
 
 
 class AsyncTransport(Protocol):
     """How calls reach Triton; it belongs to the event loop that it is first used in."""
 
     async def infer(self, call: Call, timeout_s: float) -> Arrays:
-        """Makes a call; the server is told the timeout too. Cancelling it cancels what is under way.
+        """Makes a call and sends the timeout along. Cancelling it cancels the request.
 
-        Raises an error of this package, and no other.
+        Raises only errors of this package.
         """
 
     async def close(self) -> None:
@@ -40,62 +26,71 @@ class AsyncTransport(Protocol):
 
 
 class AsyncRegisteringTransport(AsyncTransport, Protocol):
-    """A transport that can also tell the server of shared memory; each method raises this package's errors alone."""
+    """A transport that can also register shared memory. Its methods raise only errors of this package."""
 
     async def register(self, region: Region) -> None:
-        """Tells the server of a region."""
+        """Registers a region with the server."""
 
     async def unregister(self, region: Region) -> None:
-        """Has the server forget it."""
+        """Unregisters it."""
 
 
-def connect(url: str) -> AsyncRegisteringTransport:
+def connect(url: str, timeout_s: float) -> AsyncRegisteringTransport:
     """The transport for a URL (see `Address`).
 
+    Args:
+        timeout_s: the longest that a call will be given.
+
     Raises:
-        InvalidInputError: no address of a Triton.
+        InvalidUrlError: not the address of a Triton.
+        MissingExtraError: an HTTP address, without the extra `http`.
     """
     address = Address.of(url)
-    return AsyncGrpcTransport(address) if address.grpc else AsyncHttpTransport(address)
+    return (AsyncGrpcTransport if address.grpc else AsyncHttpTransport)(address, timeout_s)
 
 
 class _Common:
-    """What the two protocols have in common; each has its own `_client`, and its own `_errors` to translate."""
+    """What the two protocols share; each has its own `_client`."""
 
     _client: Any
+    _broken: tuple[type[Exception], ...] = ()
 
-    def _errors(self) -> AbstractContextManager[None]:
-        raise NotImplementedError
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        self._address = address
+        self._timeout_s = timeout_s
 
     async def register(self, region: Region) -> None:
         """See `AsyncRegisteringTransport`."""
-        with self._errors():
+        with self._errors(self._timeout_s):
             await self._client.register_system_shared_memory(region.name, region.key, region.size)
 
     async def unregister(self, region: Region) -> None:
         """See `AsyncRegisteringTransport`."""
-        with self._errors():
+        with self._errors(self._timeout_s):
             await self._client.unregister_system_shared_memory(region.name)
 
     async def close(self) -> None:
         """See `AsyncTransport`."""
-        if "_client" in vars(self):  # it is made when it is first used
+        if "_client" in vars(self):  # made at the first call
             await self._client.close()
+
+    def _errors(self, timeout_s: float) -> AbstractContextManager[None]:
+        return translating(self._address.netloc, timeout_s, self._broken)
 
 
 class AsyncGrpcTransport(_Common):
     """gRPC; one channel."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, timeout_s: float) -> None:
         from tritonclient.grpc import aio
 
+        super().__init__(address, timeout_s)
         self._module = aio
-        self._address = address
 
     async def infer(self, call: Call, timeout_s: float) -> Arrays:
         """See `AsyncTransport`."""
         inputs, outputs = tensors(self._module, call)
-        with self._errors():
+        with self._errors(timeout_s):
             result = await self._client.infer(
                 call.model, inputs, outputs=outputs, client_timeout=timeout_s, timeout=microseconds(timeout_s)
             )
@@ -107,34 +102,21 @@ class AsyncGrpcTransport(_Common):
             self._address.netloc, ssl=self._address.tls, channel_args=CHANNEL_ARGUMENTS
         )
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except InferenceServerException as error:
-            raise translated(error, self._address.netloc) from error
-
 
 class AsyncHttpTransport(_Common):
-    """HTTP; a pool of connections, as many as there are calls at one time."""
+    """HTTP; a pool with as many connections as there are concurrent calls."""
 
-    def __init__(self, address: Address) -> None:
-        import aiohttp
-        from tritonclient.http import aio
-
-        self._module = aio
-        self._broken = aiohttp.ClientError
-        self._address = address
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        super().__init__(address, timeout_s)
+        self._module = http_module("tritonclient.http.aio")
+        self._broken = (http_module("aiohttp").ClientError,)
 
     async def infer(self, call: Call, timeout_s: float) -> Arrays:
         """See `AsyncTransport`."""
         inputs, outputs = tensors(self._module, call)
         answer = self._client.infer(call.model, inputs, outputs=outputs, timeout=microseconds(timeout_s))
-        with self._errors():
-            try:
-                result = await asyncio.wait_for(answer, timeout_s)
-            except asyncio.TimeoutError as error:  # until Python 3.11 not TimeoutError
-                raise late(self._address.netloc, timeout_s) from error
+        with self._errors(timeout_s):
+            result = await asyncio.wait_for(answer, timeout_s)
         return arrays(result, call)
 
     @cached_property
@@ -142,14 +124,3 @@ class AsyncHttpTransport(_Common):
         return self._module.InferenceServerClient(
             self._address.netloc, ssl=self._address.tls, ssl_context=True, conn_limit=0, conn_timeout=None
         )
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except InferenceServerException as error:
-            raise translated(error, self._address.netloc) from error
-        except DeadlineExceededError:
-            raise
-        except (OSError, self._broken) as error:
-            raise unreachable(self._address.netloc, error) from error

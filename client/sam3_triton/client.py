@@ -10,8 +10,8 @@ import numpy as np
 
 from sam3_triton import conversations
 from sam3_triton.conversations import Conversation, T
-from sam3_triton.errors import InvalidInputError, Sam3Error
-from sam3_triton.images import EncodedImage, ImageSource
+from sam3_triton.errors import ClosedClientError, Sam3Error
+from sam3_triton.images import CachedImage, EncodedImage, ImageSource, one_of
 from sam3_triton.predictions import Prediction
 from sam3_triton.prompts import Prompt
 from sam3_triton.shared_memory import SharedMemoryTransport
@@ -119,13 +119,21 @@ class Sam3Client:
             ServerUnavailableError, DeadlineExceededError, PredictionError: the server's side.
         """
         prompt = Prompt.of(points, labels, box, mask_input, multimask)
-        encoded = None if image is None else EncodedImage.of(image)
-        conversation = conversations.predict(encoded, image_id, prompt, logits)
+        return self.segment(one_of(image, image_id), prompt, logits=logits)
+
+    def segment(self, image: ImageSource | CachedImage, prompt: Prompt, *, logits: bool = True) -> Prediction:
+        """`predict` for a prompt that was built and checked before.
+
+        Raises:
+            Sam3Error: see `predict`.
+        """
+        known = image if isinstance(image, CachedImage) else EncodedImage.of(image)
+        conversation = conversations.segment(known, prompt, logits)
         return _carry_out(conversation, self._open(self._transport), self._timeout_s)
 
     def _open(self, transport: Transport) -> Transport:
         if self._closed:
-            raise InvalidInputError("this client was closed")
+            raise ClosedClientError("this client was closed")
         return transport
 
 

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from sam3_triton.errors import ImageNotCachedError, InvalidInputError, ServerUnavailableError
-from sam3_triton.images import EncodedImage
+from sam3_triton.errors import ImageNotCachedError, ServerUnavailableError
+from sam3_triton.images import CachedImage, EncodedImage
 from sam3_triton.predictions import Prediction
 from sam3_triton.prompts import Prompt
 from sam3_triton.wire import Arrays, Call
@@ -26,24 +26,21 @@ _PROBE_IMAGE = EncodedImage.of(np.full((16, 16, 3), 128, np.uint8))
 _PROBE_POINTS = np.array([[8, 8]], np.float32)
 
 
-def predict(image: EncodedImage | None, image_id: str | None, prompt: Prompt, logits: bool) -> Conversation[Prediction]:
-    """Segments; of an image, its id is sent first, and the image only where the server lacks it.
+def segment(image: EncodedImage | CachedImage, prompt: Prompt, logits: bool) -> Conversation[Prediction]:
+    """Segments an image. Of an encoded one the id is sent first, and the bytes only if the server lacks them.
 
     Args:
-        logits: whether the low-resolution logits are asked for.
+        logits: whether to ask for the low-resolution logits.
 
     Raises:
-        InvalidInputError: neither an image nor an id was given, or both.
-        ImageNotCachedError: an id was given, and the server does not know it.
+        ImageNotCachedError: the server does not have the cached image.
     """
     inputs = _prompt_inputs(prompt)
     outputs = (*_PREDICTION, _LOGITS) if logits else _PREDICTION
-    if image is not None and image_id is None:
-        answer = yield from _id_first(image, inputs, outputs)
-    elif image_id is not None and image is None:
-        answer = yield Call({**_id_input(image_id), **inputs}, outputs)
+    if isinstance(image, CachedImage):
+        answer = yield Call({**_id_input(image.image_id), **inputs}, outputs)
     else:
-        raise InvalidInputError("give an image or an image_id, and not both")
+        answer = yield from _id_first(image, inputs, outputs)
     return Prediction(
         mask_pngs=tuple(answer["MASKS"].tolist()),
         scores=answer["SCORES"],

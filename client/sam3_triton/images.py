@@ -17,8 +17,19 @@ _PNG_LEVEL = 1
 
 
 @dataclass(frozen=True)
+class CachedImage:
+    """An image that the server has already.
+
+    Attributes:
+        image_id: sha256 of the image file in lowercase hex, as `set_image` or an earlier answer gave it.
+    """
+
+    image_id: str
+
+
+@dataclass(frozen=True)
 class EncodedImage:
-    """Bytes of an image file, and the id that the server gives them."""
+    """The bytes of an image file, and the id that the server gives them."""
 
     data: bytes
     image_id: str
@@ -41,6 +52,19 @@ class EncodedImage:
 
 
 ImageSource = str | Path | bytes | Image.Image | np.ndarray | EncodedImage
+
+
+def one_of(image: ImageSource | None, image_id: str | None) -> ImageSource | CachedImage:
+    """The image to segment, from the two ways of naming it.
+
+    Raises:
+        InvalidInputError: neither was given, or both.
+    """
+    if image is not None and image_id is None:
+        return image
+    if image_id is not None and image is None:
+        return CachedImage(image_id)
+    raise InvalidInputError("give an image or an image_id, and not both")
 
 
 def _encode(source: ImageSource) -> bytes:

@@ -4,45 +4,32 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from tritonclient.utils import InferenceServerException
-
-from sam3_triton.wire import (
-    CHANNEL_ARGUMENTS,
-    Address,
-    Arrays,
-    Call,
-    Region,
-    arrays,
-    late,
-    microseconds,
-    tensors,
-    translated,
-    unreachable,
-)
+from sam3_triton.extras import http_module
+from sam3_triton.triton_errors import translating
+from sam3_triton.wire import CHANNEL_ARGUMENTS, Address, Arrays, Call, Region, arrays, microseconds, tensors
 
 
 class Transport(Protocol):
     """How calls reach Triton; threads may share one."""
 
     def infer(self, call: Call, timeout_s: float) -> Arrays:
-        """Makes a call; the server is told the timeout too. Raises an error of this package, and no other."""
+        """Makes a call and sends the timeout along. Raises only errors of this package."""
 
     def close(self) -> None:
         """Closes the connections."""
 
 
 class RegisteringTransport(Transport, Protocol):
-    """A transport that can also tell the server of shared memory; each method raises this package's errors alone."""
+    """A transport that can also register shared memory. Its methods raise only errors of this package."""
 
     def register(self, region: Region) -> None:
-        """Tells the server of a region."""
+        """Registers a region with the server."""
 
     def unregister(self, region: Region) -> None:
-        """Has the server forget it."""
+        """Unregisters it."""
 
 
 def connect(url: str, timeout_s: float) -> RegisteringTransport:
@@ -52,19 +39,22 @@ def connect(url: str, timeout_s: float) -> RegisteringTransport:
         timeout_s: the longest that a call will be given.
 
     Raises:
-        InvalidInputError: no address of a Triton.
+        InvalidUrlError: not the address of a Triton.
+        MissingExtraError: an HTTP address, without the extra `http`.
     """
     address = Address.of(url)
-    return GrpcTransport(address) if address.grpc else HttpTransport(address, timeout_s)
+    return (GrpcTransport if address.grpc else HttpTransport)(address, timeout_s)
 
 
-class _SharedMemory:
-    """What the two protocols have in common; each has its own `_client`, and its own `_errors` to translate."""
+class _Common:
+    """What the two protocols share; each has its own `_client`."""
 
     _client: Any
+    _broken: tuple[type[Exception], ...] = ()
 
-    def _errors(self) -> AbstractContextManager[None]:
-        raise NotImplementedError
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        self._address = address
+        self._timeout_s = timeout_s
 
     def register(self, region: Region) -> None:
         """See `RegisteringTransport`."""
@@ -76,15 +66,18 @@ class _SharedMemory:
         with self._errors():
             self._client.unregister_system_shared_memory(region.name)
 
+    def _errors(self) -> AbstractContextManager[None]:
+        return translating(self._address.netloc, self._timeout_s, self._broken)
 
-class GrpcTransport(_SharedMemory):
+
+class GrpcTransport(_Common):
     """gRPC; one channel."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, timeout_s: float) -> None:
         from tritonclient import grpc
 
+        super().__init__(address, timeout_s)
         self._module = grpc
-        self._address = address
         self._client = grpc.InferenceServerClient(address.netloc, ssl=address.tls, channel_args=CHANNEL_ARGUMENTS)
 
     def infer(self, call: Call, timeout_s: float) -> Arrays:
@@ -96,34 +89,24 @@ class GrpcTransport(_SharedMemory):
             )
         return arrays(result, call)
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except InferenceServerException as error:
-            raise translated(error, self._address.netloc) from error
-
     def close(self) -> None:
         """See `Transport`."""
         self._client.close()
 
 
-class HttpTransport(_SharedMemory):
-    """HTTP; one connection a thread, since tritonclient's must not be shared.
+class HttpTransport(_Common):
+    """HTTP; one connection for each thread, since tritonclient's must not be shared.
 
-    A connection waits as long as any call may take: a call that has less time left may take that long.
+    A connection waits as long as the longest call may take, so a call with less time left may take that long too.
     """
 
     def __init__(self, address: Address, timeout_s: float) -> None:
-        from geventhttpclient.response import HTTPParseError
-        from tritonclient import http
-
-        self._module = http
-        self._broken = HTTPParseError  # the connection was closed in the middle of an answer
-        self._address = address
-        self._timeout_s = timeout_s
+        super().__init__(address, timeout_s)
+        self._module = http_module("tritonclient.http")
+        # Raised when the connection closes in the middle of an answer.
+        self._broken = (http_module("geventhttpclient.response").HTTPParseError,)
         self._local = threading.local()
-        self._clients: weakref.WeakSet[Any] = weakref.WeakSet()  # those of threads that ended are dropped
+        self._clients: weakref.WeakSet[Any] = weakref.WeakSet()  # drops those of threads that have ended
         self._lock = threading.Lock()
 
     @property
@@ -145,20 +128,6 @@ class HttpTransport(_SharedMemory):
         with self._errors():
             result = self._client.infer(call.model, inputs, outputs=outputs, timeout=microseconds(timeout_s))
         return arrays(result, call)
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except InferenceServerException as error:
-            raise translated(error, self._address.netloc) from error
-        except TimeoutError as error:
-            raise late(self._address.netloc, self._timeout_s) from error
-        except self._broken as error:
-            reason = "what answers there speaks no HTTP" if "Expected HTTP" in str(error) else error
-            raise unreachable(self._address.netloc, reason) from error
-        except OSError as error:
-            raise unreachable(self._address.netloc, error) from error
 
     def close(self) -> None:
         """See `Transport`."""

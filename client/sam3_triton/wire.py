@@ -1,8 +1,7 @@
-"""What travels between a client and Triton. Triton's errors become this package's here and nowhere else."""
+"""What travels between a client and Triton."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -10,16 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from tritonclient.utils import InferenceServerException
 
-from sam3_triton.errors import (
-    DeadlineExceededError,
-    ImageNotCachedError,
-    InvalidInputError,
-    PredictionError,
-    Sam3Error,
-    ServerUnavailableError,
-)
+from sam3_triton.errors import InvalidUrlError, PredictionError
 
 MODEL = "sam3"
 Arrays = dict[str, np.ndarray]
@@ -34,24 +25,6 @@ CHANNEL_ARGUMENTS: list[tuple[str, Any]] = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
 ]
-# gRPC's own words where a connection fails or breaks; what Triton refuses begins otherwise.
-_NO_CONNECTION = re.compile(r"connect|socket|reset|goaway|transport|stream removed|pipe", re.IGNORECASE)
-# Triton's words where the process of a Python model has died; it does not start it again.
-_DEAD_MODEL = "is not healthy"
-# tritonclient's words where an answer is none of Triton's.
-_NOT_TRITON = "an exception occurred in the client while decoding the response"
-# What Triton puts in front of the message of a model inside the ensemble.
-_PREFIX = re.compile(r"^((in ensemble '[^']*', )|(\[request id: [^\]]*\] ))+")
-_ERRORS: dict[str, type[Sam3Error]] = {
-    "INVALID_ARGUMENT": InvalidInputError,
-    "400": InvalidInputError,
-    "NOT_FOUND": ImageNotCachedError,
-    "404": ImageNotCachedError,
-    "UNAVAILABLE": ServerUnavailableError,
-    "503": ServerUnavailableError,
-    "DEADLINE_EXCEEDED": DeadlineExceededError,
-    "499": DeadlineExceededError,
-}
 
 
 @dataclass
@@ -105,7 +78,7 @@ class Address:
         """`host:port` and `grpc://` are gRPC, `http://` is HTTP; `grpcs://` and `https://` use TLS.
 
         Raises:
-            InvalidInputError: a URL of another kind.
+            InvalidUrlError: a URL of another kind.
         """
         parts = urlsplit(url if "://" in url else f"grpc://{url}")
         try:
@@ -113,9 +86,7 @@ class Address:
         except ValueError:  # a port that is no number, or none that there is
             known = False
         if not known:
-            raise InvalidInputError(
-                f"{url!r} is no address of a Triton: host:port, grpc://host:port or http://host:port"
-            )
+            raise InvalidUrlError(f"{url!r} is no address of a Triton: host:port, grpc://host:port or http://host:port")
         return cls(parts.netloc, parts.scheme.startswith("grpc"), parts.scheme in ("grpcs", "https"))
 
 
@@ -149,27 +120,3 @@ def arrays(result: Any, call: Call) -> Arrays:
     if missing:
         raise PredictionError(f"the server's answer lacks {', '.join(missing)}")
     return found
-
-
-def translated(error: InferenceServerException, netloc: str) -> Sam3Error:
-    """Triton's error, or gRPC's, in this package's terms."""
-    status = (error.status() or "").removeprefix("StatusCode.")
-    message = _PREFIX.sub("", error.message() or "")
-    kind = _ERRORS.get(status, PredictionError)
-    if kind is ServerUnavailableError and _NO_CONNECTION.search(message):
-        return unreachable(netloc, message.splitlines()[0])
-    if _NOT_TRITON in message:
-        return unreachable(netloc, "what answers there is another service")
-    if _DEAD_MODEL in message:
-        kind, message = ServerUnavailableError, f"a model's process has died and must be restarted: {message}"
-    return kind(message)
-
-
-def unreachable(netloc: str, reason: object) -> ServerUnavailableError:
-    """Nobody answers there, or the connection broke."""
-    return ServerUnavailableError(f"no Triton at {netloc} ({reason})")
-
-
-def late(netloc: str, timeout_s: float) -> DeadlineExceededError:
-    """No answer within the time that was left."""
-    return DeadlineExceededError(f"no answer from {netloc} within {timeout_s:.3g} s")

@@ -8,9 +8,9 @@ import os
 import sys
 from pathlib import Path
 
+from sam3_export.demo import CHECKPOINT
 from sam3_export.errors import ExportError
 
-_DEMO_CHECKPOINT = Path(__file__).parent / "demo" / "sam3_demo.pt"
 # The keys of formats.FORMATS, known without importing torch; and those that every deployment can use.
 _FORMATS = ("onnx", "onnx-fp16", "onnx-int8", "torchscript", "torchscript-fp16")
 _USUAL_FORMATS = ("onnx", "torchscript")
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.checkpoint is None:
         if options.config is not None:
             parser.error("--config goes with a --checkpoint")
-        options.checkpoint, options.config = str(_DEMO_CHECKPOINT), _DEMO_CHECKPOINT.with_suffix(".json")
+        options.checkpoint, options.config = str(CHECKPOINT), CHECKPOINT.with_suffix(".json")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         from sam3_export import checkpoint, exporter

@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+CLIENT = Path(__file__).parents[2] / "client"
 HEAVY = {"torch", "transformers", "onnx", "onnxruntime", "fastapi", "uvicorn", "pydantic", "opencv-python-headless"}
+ONLY_FOR_HTTP = {"aiohttp", "gevent", "geventhttpclient"}
+# 143 to 151 MB were measured on Python 3.10 to 3.13; numpy and grpcio grow by themselves.
+LARGEST_MB = 170
+# What an environment has by itself.
+NOT_OURS = ("pip", "setuptools", "pkg_resources", "_distutils_hack")
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +24,13 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = folder / "bin" / "python"
-    subprocess.run([str(python), "-m", "pip", "install", "--quiet", str(ROOT)], check=True)
+    subprocess.run([str(python), "-m", "pip", "install", "--quiet", str(CLIENT)], check=True)
     return python
+
+
+def run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command `sam3` of that environment."""
+    return subprocess.run([str(python.with_name("sam3")), *arguments], capture_output=True, text=True, timeout=60)
 
 
 def test_it_brings_no_torch_onnx_or_web_framework(python: Path) -> None:
@@ -29,21 +39,48 @@ def test_it_brings_no_torch_onnx_or_web_framework(python: Path) -> None:
     )
     names = {package["name"].lower() for package in json.loads(listed.stdout)}
     assert {"sam3-triton", "numpy", "pillow", "tritonclient"} <= names
-    assert not names & HEAVY
+    assert not names & (HEAVY | ONLY_FOR_HTTP)
+
+
+def test_it_is_small(python: Path) -> None:
+    (site,) = (python.parent.parent / "lib").glob("python*/site-packages")
+    sizes = {path.relative_to(site): path.stat().st_size for path in site.rglob("*") if path.is_file()}
+    own = [size for path, size in sizes.items() if path.parts[0].startswith("sam3")]
+    assert own
+    assert sum(own) < 1e6  # no weights
+    assert sum(size for path, size in sizes.items() if not path.parts[0].startswith(NOT_OURS)) < LARGEST_MB * 1e6
 
 
 def test_client_and_command_work_in_it(python: Path) -> None:
     code = "import sam3_triton, sam3_triton.cli; sam3_triton.Sam3Client('localhost:1').close()"
     subprocess.run([str(python), "-c", code], check=True)
     for command in (["--help"], ["predict", "--help"]):
-        subprocess.run([str(python.with_name("sam3")), *command], check=True, capture_output=True)
+        assert run(python, *command).returncode == 0
 
 
-def test_what_is_missing_for_the_gateway_is_told(python: Path) -> None:
-    result = subprocess.run([str(python.with_name("sam3")), "gateway"], capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["gateway"], "sam3-gateway is not installed: pip install ./client ./gateway"),
+        (["probe", "--url", "http://localhost:1"], "needs the extra `http`: pip install './client[http]'"),
+        (["doctor", "--url", "http://localhost:1"], "needs the extra `http`: pip install './client[http]'"),
+    ],
+)
+def test_what_is_missing_is_told(python: Path, arguments: list[str], advice: str) -> None:
+    result = run(python, *arguments)
     assert result.returncode == 1
-    assert "is not installed; it comes with the extra gateway: pip install '.[gateway]'" in result.stderr
+    assert advice in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_the_asynchronous_client_names_the_missing_extra_too(python: Path) -> None:
+    code = (
+        "import sam3_triton\n"
+        "try: sam3_triton.AsyncSam3Client('http://localhost:1')\n"
+        "except sam3_triton.MissingExtraError as error: print(error)"
+    )
+    result = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
+    assert "./client[http]" in result.stdout
 
 
 def test_the_client_imports_no_torch_onnx_or_web_framework() -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import shutil
-import socket
 from pathlib import Path
 
 import golden
 import pytest
-import requests
-from processes import run_gateway
 from repository import free_ports
-from sam3_triton import InvalidInputError, Sam3Client, ServerUnavailableError, get_mask_from_sam
+from sam3_triton import ClosedClientError, InvalidUrlError, Sam3Client, ServerUnavailableError, get_mask_from_sam
 from sam3_triton.cli import main
-from sam3_triton.wire import translated
+from sam3_triton.triton_errors import translated
 from tritonclient.utils import InferenceServerException
 
 
@@ -41,35 +37,21 @@ def test_a_broken_connection_is_told_apart_from_a_busy_server(words: str) -> Non
 
 
 def test_an_address_of_another_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="'ftp://host:1' is no address of a Triton"):
+    with pytest.raises(InvalidUrlError, match="'ftp://host:1' is no address of a Triton"):
         Sam3Client("ftp://host:1")
 
 
 @pytest.mark.parametrize("url", ["localhost:99999", "localhost:0", "localhost:port", "grpc://", ""])
 def test_a_port_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="is no address of a Triton"):
+    with pytest.raises(InvalidUrlError, match="is no address of a Triton"):
         Sam3Client(url)
 
 
 def test_a_client_that_was_closed_says_so(nobody: str) -> None:
     client = Sam3Client(nobody)
     client.close()
-    with pytest.raises(InvalidInputError, match="this client was closed"):
+    with pytest.raises(ClosedClientError, match="this client was closed"):
         client.predict(golden.FOLDER / "rocket.png", points=[[1, 1]])
-
-
-def test_another_service_than_triton_is_told(nobody: str) -> None:
-    with run_gateway(nobody) as url, Sam3Client(url) as client:
-        with pytest.raises(ServerUnavailableError, match="what answers there is another service") as caught:
-            client.predict(golden.FOLDER / "rocket.png", points=[[1, 1]])
-        assert "\n" not in str(caught.value)
-
-
-def test_a_gateway_whose_port_is_taken_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert main(["gateway", "--port", str(port)]) == 1
-    assert f"port {port} of 127.0.0.1 is in use; choose another one with --port" in capsys.readouterr().err
 
 
 def test_the_command_says_so_in_one_line(nobody: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,14 +66,3 @@ def test_the_drop_in_logs_and_returns_none(nobody: str, tmp_path: Path, caplog: 
     assert get_mask_from_sam(photo, [[1, 1]], url=nobody) is None
     assert "no Triton at" in caplog.text
     assert list(tmp_path.iterdir()) == [photo]
-
-
-def test_the_gateway_runs_without_a_model_and_answers_503(nobody: str) -> None:
-    with run_gateway(nobody) as url:
-        health = requests.get(f"{url}/health", timeout=30)
-        assert health.status_code == 200
-        assert health.json() == {"status": "running", "model_loaded": False}
-        photo = io.BytesIO((golden.FOLDER / "rocket.png").read_bytes())
-        answer = requests.post(f"{url}/predict/mask", files={"image": photo}, data={"points": "[[1, 1]]"}, timeout=30)
-        assert answer.status_code == 503
-        assert "no Triton at" in answer.json()["detail"]

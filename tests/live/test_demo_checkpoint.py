@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from sam3_export.demo.evaluate import held_out, overlap
+from sam3_demo.held_out import held_out, overlap
 from sam3_triton import Sam3Client
 
 SCENES = 40

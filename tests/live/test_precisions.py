@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from repository import PROJECT, copy_repository, link_artifacts
-from sam3_export.demo.evaluate import box_of, held_out, overlap
+from sam3_demo.held_out import box_of, held_out, overlap
 from sam3_triton import Sam3Client
 from sam3_triton.cli import main
 

@@ -13,7 +13,7 @@ from browsing import Visitor, assert_overlay, best_mask, fields, mask_of
 from PIL import Image
 from playwright.sync_api import Route, expect
 
-PHOTO = (files("sam3_triton") / "gateway" / "page" / "photo.jpg").read_bytes()
+PHOTO = (files("sam3_gateway") / "page" / "photo.jpg").read_bytes()
 # x, y in pixels of the photo: on the cup's inside, and where a background click takes that mask's rim away.
 CUP, RIM = (290, 150), (340, 60)
 TABLE = (500, 60)

@@ -89,19 +89,11 @@ class Run:
                 self._progress.advance()
 
     async def _predict(self, job: Job, image: EncodedImage) -> Prediction:
-        prompt = job.prompt
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
                 with self._patience:
-                    return await self._client.predict(
-                        image,
-                        points=prompt.points,
-                        labels=prompt.labels,
-                        box=prompt.box,
-                        multimask=prompt.multimask,
-                        logits=False,
-                    )
+                    return await self._client.segment(image, job.prompt, logits=False)
             except ServerUnavailableError as error:
                 self._patience.refused(error)
             except (DeadlineExceededError, PredictionError) as error:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from sam3_triton.cli import batch, doctor, predict
 from sam3_triton.cli.arguments import add_url
 from sam3_triton.client import Sam3Client
-from sam3_triton.errors import Sam3Error
+from sam3_triton.errors import MissingExtraError, Sam3Error
 
 
 class _Version(argparse.Action):
@@ -40,8 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_url(probe, "--url")
 
-    # It parses its arguments by itself: settings come from the environment too.
-    commands.add_parser("gateway", help="serve masks over HTTP, and a page to click on", add_help=False)
+    # The gateway's own command parses the arguments.
+    commands.add_parser("gateway", help="the command sam3-gateway, where it is installed", add_help=False)
     return parser
 
 
@@ -51,10 +51,15 @@ def _probe(options: argparse.Namespace) -> None:
     print("ready")
 
 
-def _gateway(arguments: list[str]) -> None:
-    from sam3_triton.gateway import command
+def _gateway(arguments: list[str]) -> int:
+    """The command of another distribution, found by its name: nothing of it is imported here."""
+    from importlib.metadata import entry_points
 
-    command.run(arguments)
+    found = entry_points(group="console_scripts", name="sam3-gateway")
+    if not found:
+        raise MissingExtraError("sam3-gateway is not installed: pip install ./client ./gateway")
+    code: int = next(iter(found)).load()(arguments)
+    return code
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
@@ -71,13 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, unknown = parser.parse_known_args(arguments)
     try:
         if options.command == "gateway":
-            _gateway(unknown)
-            return 0
+            return _gateway(unknown)
         if unknown:
             parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         return _COMMANDS[options.command](options) or 0
-    except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is not installed; it comes with the extra gateway: pip install '.[gateway]'")
     except Sam3Error as error:
         return _fail(str(error))
     except OSError as error:

@@ -13,6 +13,7 @@ from sam3_triton.client import Sam3Client
 from sam3_triton.errors import InvalidInputError
 from sam3_triton.images import EncodedImage
 from sam3_triton.masks import open_image, overlay, save_mask
+from sam3_triton.prompts import Prompt
 
 
 def add_parser(commands: Any) -> None:
@@ -58,11 +59,10 @@ def run(options: argparse.Namespace) -> None:
     _check_outputs(options)
     points = [point[:2] for point in options.points or []]
     labels = [int(point[2]) for point in options.points or []]
+    prompt = Prompt.of(points, labels, options.box, multimask=options.multimask)
     image = EncodedImage.of(options.photo)
     with Sam3Client(options.url) as client:
-        prediction = client.predict(
-            image.data, points=points, labels=labels, box=options.box, multimask=options.multimask, logits=False
-        )
+        prediction = client.segment(image, prompt, logits=False)
     for rank, (png, score) in enumerate(zip(prediction.mask_pngs, prediction.scores, strict=True), start=1):
         path = options.output if rank == 1 else options.output.with_suffix(f".{rank}{options.output.suffix}")
         print(f"{save_mask(png, path)}  score {score:.3f}")

@@ -17,7 +17,6 @@ from sam3_triton.wire import Address
 
 _DISTRIBUTION = "sam3-triton"
 _DEPENDENCIES = ("numpy", "pillow", "tritonclient", "tqdm")
-_PROTOCOLS = ("tritonclient.grpc", "tritonclient.http")
 
 
 def examine(url: str, repository: Path | None = None, golden: bool = False) -> int:
@@ -29,7 +28,7 @@ def examine(url: str, repository: Path | None = None, golden: bool = False) -> i
         golden: also replay the repository's golden clicks on the server.
 
     Raises:
-        InvalidInputError: no address of a Triton.
+        InvalidUrlError: not the address of a Triton.
     """
     address = Address.of(url)
     coloured = is_coloured()
@@ -91,9 +90,8 @@ def _check_client() -> Iterator[Finding]:
             versions[name] = version(name)
         except PackageNotFoundError:
             yield warning("client", f"{name} is not installed as a package", "pip install sam3-triton")
-    for module in _PROTOCOLS:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            yield fault("client", f"{module} cannot be imported ({error})", "pip install 'tritonclient[grpc,http]'")
+    try:
+        importlib.import_module("tritonclient.grpc")
+    except ImportError as error:
+        yield fault("client", f"tritonclient.grpc cannot be imported ({error})", "pip install 'tritonclient[grpc]'")
     yield ok("client", ", ".join(f"{name} {found}" for name, found in versions.items()))

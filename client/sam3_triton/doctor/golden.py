@@ -9,7 +9,6 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from sam3_triton.doctor.repository import CURRENT, EXPORT_AGAIN
 from sam3_triton.doctor.server import ENCODER, Configs
 from sam3_triton.errors import Sam3Error
 from sam3_triton.predictions import Prediction
+from sam3_triton.prompts import Prompt
 
 FOLDER = CURRENT / "golden"
 # The first of them pays for the encoder: up to a minute without a GPU, longer where an engine is built.
@@ -31,10 +31,10 @@ _WRONG = (
 
 @dataclass(frozen=True)
 class Click:
-    """A prompt in `Sam3Client.predict`'s terms, and what PyTorch answers: scores [M], logits float32 [M, h, w]."""
+    """A prompt, and what PyTorch answers: scores [M], logits float32 [M, h, w]."""
 
     name: str
-    prompt: dict[str, Any]
+    prompt: Prompt
     scores: np.ndarray
     logits: np.ndarray
 
@@ -60,12 +60,9 @@ class Golden:
             clicks = tuple(
                 Click(
                     name=entry["name"],
-                    prompt={
-                        "points": entry["points"] or None,
-                        "labels": entry["labels"] or None,
-                        "box": entry["box"],
-                        "multimask": entry["multimask"],
-                    },
+                    prompt=Prompt.of(
+                        entry["points"] or None, entry["labels"] or None, entry["box"], multimask=entry["multimask"]
+                    ),
                     scores=np.array(entry["scores"], np.float32),
                     logits=logits[entry["name"]],
                 )
@@ -96,7 +93,7 @@ def _replay(url: str, golden: Golden, bounds: dict[str, float], file_name: str) 
     try:
         with Sam3Client(url, timeout_s=_TIMEOUT_S) as client:
             for click in golden.clicks:
-                drift = _drift(client.predict(golden.image, **click.prompt), click)
+                drift = _drift(client.segment(golden.image, click.prompt), click)
                 if not _within(drift, bounds):
                     told = f"{click.name}: {_told(drift)}; the bounds of {file_name} are {_told(bounds)}"
                     return fault("golden", told, _WRONG)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from tritonclient.utils import InferenceServerException
-
-from sam3_triton.errors import PredictionError
-from sam3_triton.wire import Address, late, translated, unreachable
+from sam3_triton.errors import PredictionError, Sam3Error
+from sam3_triton.extras import http_module
+from sam3_triton.triton_errors import translating
+from sam3_triton.wire import Address
 
 
 class Inspector:
@@ -22,7 +22,7 @@ class Inspector:
         """
         self._address = address
         self._timeout_s = timeout_s
-        self._broken: tuple[type[Exception], ...] = (OSError,)
+        self._broken: tuple[type[Exception], ...] = ()
         self._client, self._plain, self._json = self._connected()
 
     def _connected(self) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -32,11 +32,8 @@ class Inspector:
 
             client = grpc.InferenceServerClient(address.netloc, ssl=address.tls)
             return client, {"client_timeout": timeout_s}, {"client_timeout": timeout_s, "as_json": True}
-        from geventhttpclient.response import HTTPParseError
-        from tritonclient import http
-
-        self._broken = (OSError, HTTPParseError)
-        client = http.InferenceServerClient(
+        self._broken = (http_module("geventhttpclient.response").HTTPParseError,)
+        client = http_module("tritonclient.http").InferenceServerClient(
             address.netloc, ssl=address.tls, connection_timeout=timeout_s, network_timeout=timeout_s
         )
         return client, {}, {}
@@ -74,17 +71,13 @@ class Inspector:
         return config
 
     def _ask(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        netloc = self._address.netloc
         try:
-            return method(*arguments, **options)
-        except InferenceServerException as error:
-            raise translated(error, netloc) from error
-        except TimeoutError as error:
-            raise late(netloc, self._timeout_s) from error
-        except self._broken as error:
-            raise unreachable(netloc, error) from error
-        except ValueError as error:  # an answer that is no JSON
-            raise PredictionError(f"what listens at {netloc} is no Triton ({error})") from error
+            with translating(self._address.netloc, self._timeout_s, self._broken):
+                return method(*arguments, **options)
+        except Sam3Error:
+            raise
+        except ValueError as error:  # not JSON
+            raise PredictionError(f"what listens at {self._address.netloc} is no Triton ({error})") from error
 
     def _dictionary(self, answer: Any) -> dict[str, Any]:
         if not isinstance(answer, dict):

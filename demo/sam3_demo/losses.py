@@ -1,0 +1,72 @@
+"""What the demonstration network is trained to minimise."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sam3_demo.samples import NO_BOX
+
+_FOCAL_WEIGHT = 20.0
+_SCORE_WEIGHT = 4.0
+_LOSERS_SHARE = 0.05  # a little for the candidates that did not win, or one may never be used
+_NEIGHBOURS = (1, 4)  # distances in low-resolution cells at which the layout head tells same from different
+
+
+def mask_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """20 x focal + dice of every mask, [T, M]; `logits` fp32 [T, M, h, w], `targets` coverage fp32 [T, h, w]."""
+    targets = targets[:, None].expand_as(logits).flatten(2)
+    logits = logits.flatten(2)
+    chances = logits.sigmoid()
+    # The focal loss for soft targets: its weight is the square of how far off the chance is.
+    entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    focal = (entropy * (chances - targets) ** 2).mean(2)
+    overlap = (chances * targets).sum(2)
+    dice = 1 - (2 * overlap + 1) / (chances.sum(2) + targets.sum(2) + 1)
+    return _FOCAL_WEIGHT * focal + dice
+
+
+def overlaps(logits: Tensor, targets: Tensor) -> Tensor:
+    """IoU of every mask with its target in low-resolution cells, [T, M]."""
+    answer, truth = logits > 0, (targets > 0.5)[:, None]
+    return (answer & truth).flatten(2).sum(2) / (answer | truth).flatten(2).sum(2).clamp(min=1)
+
+
+def answer_loss(logits: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
+    """Loss of the answers to T prompts: of token 0, of the best candidate, and of the scores.
+
+    Args: logits fp32 [T, 4, h, w], scores fp32 [T, 4], targets fp32 [T, h, w].
+    """
+    masks = mask_losses(logits, targets)
+    single, candidates = masks[:, 0], masks[:, 1:]
+    best = candidates.min(1).values
+    scoring = F.mse_loss(scores, overlaps(logits.detach(), targets))
+    return (single + best + _LOSERS_SHARE * candidates.mean(1)).mean() + _SCORE_WEIGHT * scoring
+
+
+class LayoutHead(nn.Module):
+    """Reads from every patch where its objects lie; only trained along, to teach the encoder what an object is.
+
+    A click tells about one object only, so from clicks alone the encoder learns slowly. Each cell of the
+    low-resolution grid gives the extent of its object and whether it is one with the cells right and below.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.outputs = 4 + 2 * len(_NEIGHBOURS)
+        self.project = nn.Linear(channels, 16 * self.outputs)
+
+    def forward(self, tokens: Tensor, labels: Tensor, boxes: Tensor) -> Tensor:
+        """The loss; `tokens` fp32 [B, g * g, C] of the backbone, `labels` and `boxes` as in `Batch`, h = 4g."""
+        grid = labels.shape[1] // 4
+        told = self.project(tokens).transpose(1, 2).reshape(len(tokens), -1, grid, grid)
+        told = F.pixel_shuffle(told, 4)
+        known = (boxes != NO_BOX).float()
+        extent = ((told[:, :4] + 0.5 - boxes).abs() * known).sum() / known.sum().clamp(min=1)
+        loss = 3 * extent
+        for index, step in enumerate(_NEIGHBOURS):
+            right = (labels[:, :, step:] == labels[:, :, :-step]).float()
+            below = (labels[:, step:] == labels[:, :-step]).float()
+            loss = loss + F.binary_cross_entropy_with_logits(told[:, 4 + 2 * index, :, :-step], right)
+            loss = loss + F.binary_cross_entropy_with_logits(told[:, 5 + 2 * index, :-step], below)
+        return loss

@@ -1,0 +1,67 @@
+"""A store of ready scenes on disk, so that training never waits for the generator."""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from sam3_demo.scenes import STYLES, make_scene
+
+SCENE_SIZE = 252  # pixels along each side of a stored scene
+_CHUNK = 50
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Scenes as memory-mapped uint8 arrays: image [N, S, S, 3], objects and parts [N, S, S], grounds [N]."""
+
+    image: NDArray[np.uint8]
+    objects: NDArray[np.uint8]
+    parts: NDArray[np.uint8]
+    grounds: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+_SHAPES = {
+    "image": (SCENE_SIZE, SCENE_SIZE, 3),
+    "objects": (SCENE_SIZE, SCENE_SIZE),
+    "parts": (SCENE_SIZE, SCENE_SIZE),
+    "grounds": (),
+}
+
+
+def open_pool(directory: Path, count: int, first_seed: int, workers: int) -> Pool:
+    """The scenes of seeds `first_seed` and up, plain and photo-like ones in turn, made now where they are missing."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, shape in (*_SHAPES.items(), ("made", ())):
+        if not (directory / f"{name}.npy").exists():
+            open_memmap(directory / f"{name}.npy", "w+", np.uint8, (count, *shape)).flush()
+    made = np.load(directory / "made.npy", mmap_mode="r")
+    if len(made) != count:
+        raise ValueError(f"{directory} holds {len(made)} scenes, not {count}; give another directory")
+    jobs = [(directory, start, first_seed) for start in range(0, count, _CHUNK) if not made[start]]
+    if jobs:
+        with multiprocessing.get_context("spawn").Pool(workers) as processes:
+            for done, _ in enumerate(processes.imap_unordered(_make_chunk, jobs), 1):
+                print(f"\rscenes: {done * _CHUNK} of {len(jobs) * _CHUNK}", end="", flush=True)
+        print()
+    return Pool(*(np.load(directory / f"{name}.npy", mmap_mode="r") for name in _SHAPES))
+
+
+def _make_chunk(job: tuple[Path, int, int]) -> None:
+    directory, start, first_seed = job
+    cv2.setNumThreads(1)
+    arrays = {name: np.load(directory / f"{name}.npy", mmap_mode="r+") for name in (*_SHAPES, "made")}
+    for index in range(start, min(start + _CHUNK, len(arrays["made"]))):
+        scene = make_scene(first_seed + index, SCENE_SIZE, STYLES[index % len(STYLES)])
+        for name in _SHAPES:
+            arrays[name][index] = getattr(scene, name)
+    arrays["made"][start] = 1

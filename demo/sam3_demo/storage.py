@@ -1,0 +1,51 @@
+"""The state of an unfinished training, and the finished checkpoint in the layout of `sam3.pt`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from sam3_export import sam3_layout
+from torch import Tensor
+
+from sam3_demo.network import DEMO
+
+if TYPE_CHECKING:
+    from transformers import Sam3TrackerModel
+
+_STATE = "state.pt"
+
+
+def save_state(state: dict[str, Any], directory: Path) -> None:
+    """Writes what `Trainer.state` returned, in one step."""
+    new = directory / (_STATE + ".new")
+    torch.save(state, new)
+    new.replace(directory / _STATE)
+
+
+def load_state(directory: Path) -> dict[str, Any] | None:
+    """What `save_state` wrote last; None in a fresh directory."""
+    path = directory / _STATE
+    if not path.exists():
+        return None
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    return state
+
+
+def as_half(value: Any) -> Any:
+    """Tensors in a state, however deeply nested, in half precision; scalars stay as they are."""
+    if isinstance(value, Tensor) and value.dim() > 0:
+        return value.bfloat16()  # the range of fp32: squared gradients vanish in fp16
+    if isinstance(value, dict):
+        return {key: as_half(entry) for key, entry in value.items()}
+    return value
+
+
+def write_checkpoint(model: Sam3TrackerModel, path: Path) -> None:
+    """Writes the weights in fp16 in the layout of `sam3.pt`, and beside them their sizes as JSON."""
+    tensors = sam3_layout.write(model.state_dict())
+    torch.save({"model": {key: tensor.half() for key, tensor in tensors.items()}}, path)
+    path.with_suffix(".json").write_text(json.dumps(asdict(DEMO), indent=2) + "\n")

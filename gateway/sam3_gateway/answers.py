@@ -1,0 +1,127 @@
+"""What /v1/ answers, as OpenAPI describes it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from enum import Enum
+from typing import Annotated, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, Field
+from sam3_triton import Prediction
+
+from sam3_gateway import forms, mask_formats
+
+_ID = Field(description="sha256 of the image file: to send instead of the image next time", examples=["9f86d0…"])
+_HIT = Field(description="whether Triton had the image's embedding cached, so that the encoder was skipped")
+_MILLISECONDS = Field(
+    description="by stage: read (the request), inspect (the image's header and id), triton, encode (the answer); total",
+    examples=[{"read": 0.4, "inspect": 0.6, "triton": 11.2, "encode": 0.3, "total": 13.1}],
+)
+
+
+class Fault(BaseModel):
+    """Why there is no answer."""
+
+    detail: str = Field(description="one line that names the fault")
+
+
+class MaskFormat(str, Enum):
+    """How masks are written."""
+
+    png = "png"
+    rle = "rle"
+    polygons = "polygons"
+
+
+class PngMask(BaseModel):
+    """An 8-bit grey PNG, 0 and 255, of the image's size."""
+
+    format: Literal["png"] = "png"
+    data: str = Field(description="base64")
+
+
+class RleMask(BaseModel):
+    """COCO's compressed run lengths."""
+
+    format: Literal["rle"] = "rle"
+    size: Annotated[list[int], Field(description="height, width")]
+    counts: str
+
+
+class Polygon(BaseModel):
+    """A connected region; its corners are pixels (x, y)."""
+
+    exterior: list[list[int]] = Field(description="[[x, y], …] along the region's outermost pixels")
+    holes: list[list[list[int]]] = Field(description="rings on the region's pixels around each hole")
+
+
+class PolygonMask(BaseModel):
+    """The outlines of the regions, the largest first."""
+
+    format: Literal["polygons"] = "polygons"
+    polygons: list[Polygon]
+
+
+class Logits(BaseModel):
+    """Low-resolution logits, to be sent back as `mask_input`."""
+
+    shape: list[int] = Field(description="height, width: 288, 288 for SAM 3")
+    data: str = Field(description="base64 of little-endian float32, row by row")
+
+
+class Candidate(BaseModel):
+    """One mask and what the model thinks of it."""
+
+    score: float = Field(description="the model's own estimate of the mask's IoU")
+    mask: Annotated[PngMask | RleMask | PolygonMask, Field(discriminator="format")]
+    low_res_logits: Logits | None = Field(None, description="only where `logits` was true")
+
+
+class ImageAnswer(BaseModel):
+    """An image that is cached now."""
+
+    image_id: str = _ID
+    width: int = Field(description="pixels, as stored: EXIF orientation is not applied")
+    height: int
+    cache_hit: bool = _HIT
+    milliseconds: dict[str, float] = _MILLISECONDS
+
+
+class PredictionAnswer(BaseModel):
+    """Candidates, the best score first."""
+
+    image_id: str = _ID
+    width: int
+    height: int
+    cache_hit: bool = _HIT
+    candidates: list[Candidate] = Field(description="one, or three with `multimask`")
+    milliseconds: dict[str, float] = _MILLISECONDS
+
+
+def candidates(prediction: Prediction, masks: MaskFormat, logits: bool) -> list[Candidate]:
+    """A prediction's masks in the format that was asked for; takes milliseconds for large ones."""
+    return [
+        Candidate(
+            score=float(score),
+            mask=_mask(png, masks),
+            low_res_logits=Logits(**forms.show_logits(prediction.low_res_logits[rank])) if logits else None,
+        )
+        for rank, (png, score) in enumerate(zip(prediction.mask_pngs, prediction.scores, strict=True))
+    ]
+
+
+def size(prediction: Prediction) -> tuple[int, int]:
+    """Width and height of the image, in pixels."""
+    return Image.open(io.BytesIO(prediction.mask_pngs[0])).size
+
+
+def _mask(png: bytes, masks: MaskFormat) -> PngMask | RleMask | PolygonMask:
+    if masks is MaskFormat.png:
+        return PngMask(data=base64.b64encode(png).decode())
+    pixels = np.asarray(Image.open(io.BytesIO(png))) > 0
+    if masks is MaskFormat.rle:
+        return RleMask(**mask_formats.to_coco_rle(pixels))
+    return PolygonMask(polygons=[Polygon(**polygon) for polygon in mask_formats.to_polygons(pixels)])

@@ -1,0 +1,65 @@
+"""The command `sam3-gateway`."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import sys
+
+import uvicorn
+from sam3_triton import Sam3Error
+
+from sam3_gateway.app import create_app
+from sam3_gateway.backend import connect
+from sam3_gateway.errors import GatewayError
+from sam3_gateway.settings import Settings, read
+from sam3_gateway.telemetry import log_to_stdout
+
+# The number of connections that uvicorn lets wait by default.
+_BACKLOG = 2048
+# After a signal to stop, requests in flight may take this long; the rest are cancelled.
+_GRACE_S = 10
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serves until it is stopped and returns the exit code: 0, or 1 with one line on standard error.
+
+    Raises:
+        SystemExit: after --help, or for wrong flags or settings.
+    """
+    settings = read(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _serve(settings)
+    except (GatewayError, Sam3Error) as error:
+        print(f"sam3-gateway: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _serve(settings: Settings) -> None:
+    app = create_app(settings, connect(settings))
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stdout()
+    config = uvicorn.Config(app, log_level="info", access_log=False, timeout_graceful_shutdown=_GRACE_S)
+    with _listen(settings) as listener:
+        print(f"http://{settings.host}:{settings.port}/ in front of Triton at {settings.triton}", flush=True)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        where = f"port {settings.port} of {settings.host}"
+        fault = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+        raise GatewayError(f"{where} {fault}; choose another one with --port") from error
+    # asyncio sets this only on sockets made with the protocol's number. Without it an answer's body waits 40 ms for the
+    # acknowledgement of its headers. Accepted connections inherit it.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""Form fields, which are text, to the values that they stand for."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from typing import Any
+
+import numpy as np
+from sam3_triton import InvalidInputError
+
+_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
+
+
+def parse_points(text: str, most: int) -> list[Any]:
+    """JSON `[[x, y], ...]` or flat `[x, y, ...]` to a list of pairs.
+
+    Args:
+        most: how many are accepted.
+
+    Raises:
+        InvalidInputError: not JSON, of another form, or too many.
+    """
+    points = _pairs(text)
+    if len(points) > most:
+        raise InvalidInputError(f"{len(points)} points are more than this gateway accepts ({most})")
+    return points
+
+
+def _pairs(text: str) -> list[Any]:
+    values = _json("points", text)
+    if not isinstance(values, list) or not values:
+        raise InvalidInputError(f"points must be a JSON list [[x, y], ...], not {_shortened(text)}")
+    if all(_is_number(value) for value in values):
+        if len(values) % 2:
+            raise InvalidInputError(f"a flat list of points needs an even count of numbers, not {len(values)}")
+        return [values[start : start + 2] for start in range(0, len(values), 2)]
+    for value in values:
+        if not _is_numbers(value, 2):
+            raise InvalidInputError(f"each point must be [x, y], not {_shortened(json.dumps(value))}")
+    return values
+
+
+def parse_labels(text: str) -> list[Any]:
+    """JSON list, or one number, to a list.
+
+    Raises:
+        InvalidInputError: not JSON, or of another form.
+    """
+    values = _json("labels", text)
+    if _is_number(values):
+        return [values]
+    if not isinstance(values, list) or not all(_is_number(value) for value in values):
+        raise InvalidInputError(f"labels must be a JSON list of 0 and 1, or one of them, not {_shortened(text)}")
+    return values
+
+
+def parse_box(text: str) -> list[Any]:
+    """JSON `[x1, y1, x2, y2]` to a list.
+
+    Raises:
+        InvalidInputError: not JSON, or of another form.
+    """
+    values = _json("box", text)
+    if not _is_numbers(values, 4):
+        raise InvalidInputError(f"box must be JSON [x1, y1, x2, y2], not {_shortened(text)}")
+    return list(values)
+
+
+def parse_flag(name: str, text: str) -> bool:
+    """The spellings of HTML forms and of Python's `str(bool)`.
+
+    Raises:
+        InvalidInputError: anything else.
+    """
+    if text.strip().lower() in _TRUE:
+        return True
+    if text.strip().lower() in _FALSE:
+        return False
+    raise InvalidInputError(f"{name} must be true or false, not {_shortened(text)}")
+
+
+def parse_image_id(text: str) -> str:
+    """A sha256 in lowercase hex.
+
+    Raises:
+        InvalidInputError: anything else.
+    """
+    if not _IMAGE_ID.fullmatch(text):
+        raise InvalidInputError(f"image_id must be 64 hexadecimal digits, not {_shortened(text)}")
+    return text
+
+
+def parse_logits(text: str) -> np.ndarray:
+    """A candidate's `low_res_logits`, as an answer gave it, to float32 [h, w].
+
+    Raises:
+        InvalidInputError: anything else.
+    """
+    fault = InvalidInputError(f"mask_input must be a candidate's low_res_logits as it came, not {_shortened(text)}")
+    values = _json("mask_input", text)
+    if not isinstance(values, dict) or not isinstance(values.get("data"), str):
+        raise fault
+    shape = values.get("shape")
+    if not (isinstance(shape, list) and len(shape) == 2 and all(type(side) is int and side > 0 for side in shape)):
+        raise fault
+    try:
+        data = base64.b64decode(values["data"], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise fault from error
+    if len(data) != 4 * shape[0] * shape[1]:
+        raise InvalidInputError(
+            f"mask_input of the shape {shape} needs {4 * shape[0] * shape[1]} bytes, not {len(data)}"
+        )
+    return np.frombuffer(data, "<f4").reshape(shape)
+
+
+def show_logits(logits: np.ndarray) -> dict[str, Any]:
+    """float32 [h, w] to what `parse_logits` takes."""
+    return {"shape": list(logits.shape), "data": base64.b64encode(logits.astype("<f4").tobytes()).decode()}
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"{name} must be JSON, not {_shortened(text)}") from error
+
+
+def _is_numbers(value: Any, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(_is_number(number) for number in value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")

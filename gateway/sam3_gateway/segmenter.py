@@ -1,0 +1,97 @@
+"""Carries a request out: what was uploaded, through Triton, unless the caller goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from fastapi import Request, UploadFile
+from sam3_triton import CachedImage, Prediction, Prompt
+
+from sam3_gateway.backend import Backend
+from sam3_gateway.telemetry import Record
+from sam3_gateway.uploads import Upload, inspect
+
+T = TypeVar("T")
+# Of an upload that is looked at on the event loop itself: less than a millisecond's work, to which the ways to a thread
+# and back would add as much again.
+_AT_ONCE_BYTES = 1 << 20
+
+
+class ClientClosedError(Exception):
+    """The caller has closed its connection; nobody waits for the answer."""
+
+
+class Segmenter:
+    """Between the routes and the backend."""
+
+    def __init__(self, backend: Backend, max_pixels: int) -> None:
+        self._backend = backend
+        self._max_pixels = max_pixels
+
+    async def inspect(self, request: Request, file: UploadFile) -> Upload:
+        """Checks an uploaded image as far as its header.
+
+        Raises:
+            InvalidInputError: see `uploads.inspect`.
+        """
+        with Record.of(request).stage("inspect"):
+            if (file.size or 0) <= _AT_ONCE_BYTES:
+                upload = inspect(file.file.read(), self._max_pixels)
+            else:
+                upload = await asyncio.to_thread(lambda: inspect(file.file.read(), self._max_pixels))
+        Record.of(request).image_id = upload.image.image_id
+        return upload
+
+    async def set_image(self, request: Request, upload: Upload) -> bool:
+        """Has it encoded; returns whether it was cached already.
+
+        Raises:
+            Sam3Error: see `Sam3Client.set_image`.
+            ClientClosedError: the caller went away.
+        """
+        record = Record.of(request)
+        with record.stage("triton"):
+            record.cache_hit = await _unless_closed(request, self._backend.prefetch(upload.image))
+        return record.cache_hit
+
+    async def segment(
+        self, request: Request, image: Upload | CachedImage, prompt: Prompt, *, logits: bool
+    ) -> Prediction:
+        """Segments an image that was uploaded, or one that is cached.
+
+        Args:
+            logits: whether to ask for the low-resolution logits.
+
+        Raises:
+            Sam3Error: see `Backend.segment`.
+            ClientClosedError: the caller went away.
+        """
+        record = Record.of(request)
+        known = image.image if isinstance(image, Upload) else image
+        with record.stage("triton"):
+            prediction = await _unless_closed(request, self._backend.segment(known, prompt, logits=logits))
+        record.image_id, record.cache_hit = prediction.image_id, prediction.cache_hit
+        return prediction
+
+
+async def _unless_closed(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    task = asyncio.ensure_future(work)
+    closed = asyncio.ensure_future(_closed(request))
+    try:
+        await asyncio.wait((task, closed), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientClosedError
+    finally:
+        for each in (task, closed):
+            each.cancel()
+        with suppress(asyncio.CancelledError):
+            await closed
+
+
+async def _closed(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,93 @@
+"""More than the contract: candidates with scores, boxes, refinement, prefetch, clicks by id."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, Request, UploadFile
+from sam3_triton import CachedImage, InvalidInputError, Prompt
+
+from sam3_gateway import forms
+from sam3_gateway.answers import Fault, ImageAnswer, MaskFormat, PredictionAnswer, candidates, size
+from sam3_gateway.contract import FAULTS, IMAGE
+from sam3_gateway.segmenter import Segmenter
+from sam3_gateway.telemetry import Record
+from sam3_gateway.uploads import Upload
+
+# Fields may be left out or empty, which is the same: forms send what nobody filled in.
+_POINTS = "JSON, [[x, y], …], in pixels of the image, origin top left"
+_LABELS = "JSON, 1 foreground or 0 background for each point; left out: all foreground"
+_MASK_INPUT = "Refinement: a candidate's `low_res_logits` of an earlier answer, as JSON, as it came"
+
+
+def routes(segmenter: Segmenter, max_points: int) -> APIRouter:
+    """The routes under /v1/."""
+    router = APIRouter(prefix="/v1", tags=["v1"])
+
+    @router.post("/images", responses=FAULTS)
+    async def set_image(request: Request, image: Annotated[UploadFile, File(description=IMAGE)]) -> ImageAnswer:
+        """Has an image encoded and cached, so that the first click on it is as fast as any other."""
+        upload = await segmenter.inspect(request, image)
+        cache_hit = await segmenter.set_image(request, upload)
+        return ImageAnswer(
+            image_id=upload.image.image_id,
+            width=upload.size[0],
+            height=upload.size[1],
+            cache_hit=cache_hit,
+            milliseconds=Record.of(request).so_far(),
+        )
+
+    @router.post(
+        "/predict",
+        response_model_exclude_none=True,
+        responses={
+            404: {"model": Fault, "description": "No image of that id is cached (any more): send it."},
+            **FAULTS,
+        },
+    )
+    async def predict(
+        request: Request,
+        image: Annotated[UploadFile | None, File(description=f"{IMAGE}. This or `image_id`.")] = None,
+        image_id: Annotated[str, Form(description="What an earlier answer gave, instead of the image")] = "",
+        points: Annotated[str, Form(description=_POINTS, examples=["[[300, 200]]"])] = "",
+        labels: Annotated[str, Form(description=_LABELS)] = "",
+        box: Annotated[str, Form(description="JSON, [x1, y1, x2, y2] in pixels")] = "",
+        mask_input: Annotated[str, Form(description=_MASK_INPUT)] = "",
+        multimask: Annotated[str, Form(description="true: three candidates instead of one mask")] = "false",
+        masks: Annotated[MaskFormat, Form(description="How masks are written")] = MaskFormat.png,
+        logits: Annotated[str, Form(description="true: answer with low_res_logits too")] = "false",
+    ) -> PredictionAnswer:
+        """All candidates with their scores, the best first."""
+        with_logits = forms.parse_flag("logits", logits)
+        prompt = Prompt.of(
+            points=forms.parse_points(points, max_points) if points else None,
+            labels=forms.parse_labels(labels) if labels else None,
+            box=forms.parse_box(box) if box else None,
+            mask_input=forms.parse_logits(mask_input) if mask_input else None,
+            multimask=forms.parse_flag("multimask", multimask),
+        )
+        prediction = await segmenter.segment(
+            request, await _image(request, image, image_id), prompt, logits=with_logits
+        )
+        record = Record.of(request)
+        with record.stage("encode"):
+            width, height = size(prediction)
+            found = await asyncio.to_thread(candidates, prediction, masks, with_logits)
+        return PredictionAnswer(
+            image_id=prediction.image_id,
+            width=width,
+            height=height,
+            cache_hit=prediction.cache_hit,
+            candidates=found,
+            milliseconds=record.so_far(),
+        )
+
+    async def _image(request: Request, image: UploadFile | None, image_id: str) -> Upload | CachedImage:
+        if (image is None) == (not image_id):
+            raise InvalidInputError("give an image or an image_id, and not both")
+        if image is None:
+            return CachedImage(forms.parse_image_id(image_id))
+        return await segmenter.inspect(request, image)
+
+    return router
