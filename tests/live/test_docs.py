@@ -58,4 +58,4 @@ def test_the_example_works(
 
 def test_there_are_examples_for_each_surface() -> None:
     pages = {example.id.rsplit("-", 1)[0] for example in EXAMPLES}
-    assert {"README", "cli", "client", "gateway", "migration"} <= pages
+    assert {"README", "cli", "client", "gateway", "migration", "tensors"} <= pages
