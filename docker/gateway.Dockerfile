@@ -10,7 +10,7 @@ RUN python3 -m pip install --no-cache-dir -c constraints.txt ./source/client ./s
     && rm -r source
 USER 10001:10001
 EXPOSE 8001
-# Ready is: Triton answers a click.
+# The gateway is ready if Triton answers a click.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=1m --start-interval=2s --retries=3 \
     CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8001/health/ready')"]
 CMD ["sam3-gateway", "--host", "0.0.0.0"]
