@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from sam3_export.architecture import Architecture
-from sam3_export.modules import ImageEncoder, MaskDecoder
+from sam3_export.components.image_encoder import ImageEncoder
+from sam3_export.components.mask_decoder import MaskDecoder
 from torch import Tensor, nn
 
 from sam3_demo.initial import initialise

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sam3_export.checkpoint import Checkpoint
-from sam3_export.modules import ImageEncoder, MaskDecoder
+from sam3_export.components.image_encoder import ImageEncoder
+from sam3_export.components.mask_decoder import MaskDecoder
 from torch import Tensor
 from torch.nn import functional as F
 

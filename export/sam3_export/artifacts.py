@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sam3_export.samples import Arrays
-from sam3_export.spec import Axis, ComponentSpec
+from sam3_export.spec import Arrays, Axis, ComponentSpec
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,8 @@ class Artifact(Protocol):
         """Inputs to outputs, by their names in the spec."""
 
 
-class Format(Protocol):
-    """One way of writing a component."""
-
-    name: str
-    file_name: str
-
-    def adapt(self, spec: ComponentSpec) -> ComponentSpec | None:
-        """The component as this format has it: its dtypes and tolerances. None: there is no such artifact of it."""
+class Writer(Protocol):
+    """What writes and loads the artifacts of a format."""
 
     def check_machine(self, parameters: int) -> None:
         """Raises an ExportError where this machine cannot write a network of so many parameters in this format."""

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from sam3_export.demo import CHECKPOINT
 from sam3_export.errors import ExportError
+from sam3_export.formats import FORMATS
+from sam3_export.installation import REPORT
 
-# The keys of formats.FORMATS, known without importing torch; and those that every deployment can use.
-_FORMATS = ("onnx", "onnx-fp16", "onnx-int8", "torchscript", "torchscript-fp16")
-_USUAL_FORMATS = ("onnx", "torchscript")
+_USUAL_FORMATS = tuple(format_.name for format_ in FORMATS.values() if format_.usual)
 
 
 def _formats(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in _FORMATS]
+    unknown = [name for name in names if name not in FORMATS]
     if unknown or not names:
-        raise argparse.ArgumentTypeError(f"unknown format {unknown or text!r}; there are {', '.join(_FORMATS)}")
+        raise argparse.ArgumentTypeError(f"unknown format {unknown or text!r}; there are {', '.join(FORMATS)}")
     return names
 
 
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_formats,
         default=_USUAL_FORMATS,
         metavar="LIST",
-        help=f"comma-separated, of {', '.join(_FORMATS)} (default: {','.join(_USUAL_FORMATS)}); those in fp16 are "
+        help=f"comma-separated, of {', '.join(FORMATS)} (default: {','.join(_USUAL_FORMATS)}); those in fp16 are "
         "for GPUs; onnx-int8 is an image encoder for CPUs, smaller and faster, beside the mask decoder of onnx",
     )
     return parser
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         from sam3_export import checkpoint, exporter
         from sam3_export.progress import Steps
     except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is not installed; it comes with the extra export: pip install '.[export]'")
+        return _fail(f"{error.name} is not installed; it comes with sam3-export: pip install ./export")
     steps = Steps()
     try:
         with steps.step(f"Reading {options.checkpoint}") as step:
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(f"{error.filename or options.repository}: {error.strerror or error}")
     except KeyboardInterrupt:
         return _fail("interrupted; the repository is as it was")
-    print(f"Installed in {options.repository}; the report is {folder / exporter.REPORT}")
+    print(f"Installed in {options.repository}; the report is {folder / REPORT}")
     return 0
 
 

@@ -11,29 +11,38 @@ before it takes traffic. Here they are the last gate: both halves of a format, o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from sam3_export import samples
 from sam3_export.architecture import Architecture
+from sam3_export.components import References, image_encoder, mask_decoder
+from sam3_export.components.click_prompts import (
+    BACKGROUND,
+    BOX_FIRST,
+    BOX_SECOND,
+    CANDIDATE_TOKENS,
+    FOREGROUND,
+    PADDING,
+    SINGLE_TOKEN,
+)
+from sam3_export.components.pictures import DISC_CENTRE, RECTANGLE
 from sam3_export.parity import ParityError, mask_iou
-from sam3_export.samples import Arrays
-from sam3_export.spec import BACKGROUND, BOX_FIRST, BOX_SECOND, FOREGROUND, PADDING, Drift
+from sam3_export.spec import FP32_DRIFT, Arrays, Drift
 
 FOLDER = "golden"
 # As LOW_RES_LOGITS are handed out (sam3_mask_postprocess).
 _LOGIT_BOUND = 32.0
-_LEFT, _TOP, _RIGHT, _BOTTOM = samples.RECTANGLE
+_LEFT, _TOP, _RIGHT, _BOTTOM = RECTANGLE
 _RECTANGLE_CENTRE = ((_LEFT + _RIGHT) / 2, (_TOP + _BOTTOM) / 2)
 
 
 @dataclass(frozen=True)
 class Click:
-    """A prompt on a picture of `samples.pixels`; points and box are fractions of its side, in the order x, y."""
+    """A prompt on a picture of `pictures.pixels`; points and box are fractions of its side, in the order x, y."""
 
     name: str
     points: tuple[tuple[float, float], ...] = ()
@@ -45,7 +54,7 @@ class Click:
         """The decoder's inputs, a batch of one, without the features."""
         corners = [] if self.box is None else [self.box[:2], self.box[2:]]
         corner_labels = [] if self.box is None else [BOX_FIRST, BOX_SECOND]
-        tokens = samples.CANDIDATE_TOKENS if self.multimask else samples.SINGLE_TOKEN
+        tokens = CANDIDATE_TOKENS if self.multimask else SINGLE_TOKEN
         side = architecture.low_res_size
         return {
             "POINT_COORDS": np.array([[*corners, *self.points, (0, 0)]], np.float32),
@@ -57,59 +66,75 @@ class Click:
 
 
 CLICKS = (
-    Click("a point on the disc", (samples.DISC_CENTRE,), (FOREGROUND,)),
-    Click("a box around the rectangle", box=samples.RECTANGLE),
+    Click("a point on the disc", (DISC_CENTRE,), (FOREGROUND,)),
+    Click("a box around the rectangle", box=RECTANGLE),
     Click(
         "a point on the rectangle and one beside it, candidates",
-        (_RECTANGLE_CENTRE, samples.DISC_CENTRE),
+        (_RECTANGLE_CENTRE, DISC_CENTRE),
         (FOREGROUND, BACKGROUND),
         multimask=True,
     ),
 )
 
 
+@dataclass(frozen=True)
+class Served:
+    """A component in a format: how it is run, its answers to the parity cases by their names, and its drift bound."""
+
+    run: Callable[[Arrays], Arrays]
+    answers: Mapping[str, Arrays]
+    drift: Drift
+
+
 class GoldenClicks:
     """The clicks on one picture, with the answers of the PyTorch modules in fp32."""
 
     def __init__(
-        self, architecture: Architecture, pixels: np.ndarray, features: Arrays, decode: Callable[[Arrays], Arrays]
+        self, architecture: Architecture, references: References, modules: Mapping[str, Callable[[Arrays], Arrays]]
     ) -> None:
         """
         Args:
-            pixels: uint8 [1, S, S, 3], of `samples.pixels`.
-            features: what the image encoder makes of them.
-            decode: the mask decoder.
+            references: the parity cases, with PyTorch's answers; the image encoder's batch of one is the picture.
+            modules: the PyTorch modules, by model name.
         """
         self._architecture = architecture
-        self._pixels = pixels
-        self._answers = [decode({**features, **click.inputs(architecture)}) for click in CLICKS]
+        self._picture = next(case for case in references[image_encoder.NAME] if case.batch == 1)
+        self._decode = modules[mask_decoder.NAME]
+        self._answers = [self._answer(click, self._picture.expected, self._decode) for click in CLICKS]
         self._bounds: dict[str, Drift] = {}
 
-    def check(self, encoder_file: str, features: Arrays, decode: Callable[[Arrays], Arrays], bounds: Drift) -> Drift:
-        """Replays the clicks through a format's own halves, and returns the largest drift from the answers.
+    def check(self, file_name: str, served: Mapping[str, Served]) -> Drift:
+        """Replays the clicks through the components of a format, and returns the largest drift from the answers.
+
+        A component that the format does not have is PyTorch's in fp32, as that of fp32 is served in its place.
 
         Args:
-            encoder_file: the format's image encoder, by whose name a server's bounds are looked up.
-            features: what that encoder makes of the picture.
+            file_name: of the format's artifacts; a server's bounds are looked up by that of its image encoder.
+            served: by model name.
 
         Raises:
             ParityError: a drift beyond the bounds.
         """
+        encoder, decoder = served.get(image_encoder.NAME), served.get(mask_decoder.NAME)
+        features = self._picture.expected if encoder is None else encoder.answers[self._picture.name]
+        bounds = FP32_DRIFT if encoder is None else encoder.drift
         drifts = []
         for click, answer in zip(CLICKS, self._answers, strict=True):
-            found = decode({**features, **click.inputs(self._architecture)})
-            drift = _drift(found, answer)
+            drift = _drift(self._answer(click, features, self._decode if decoder is None else decoder.run), answer)
             if not drift.within(bounds):
                 raise ParityError(f"golden click, {click.name}: {drift}, but the bounds are {bounds}")
             drifts.append(drift)
-        self._bounds[encoder_file] = bounds
+        self._bounds[file_name] = bounds
         return Drift.worst(drifts)
+
+    def _answer(self, click: Click, features: Arrays, decode: Callable[[Arrays], Arrays]) -> Arrays:
+        return decode({**features, **click.inputs(self._architecture)})
 
     def write(self, folder: Path) -> None:
         """Writes the three files into a new folder."""
         folder.mkdir()
         size = self._architecture.image_size
-        Image.fromarray(self._pixels[0]).save(folder / "image.png")
+        Image.fromarray(self._picture.inputs["PIXELS"][0]).save(folder / "image.png")
         entries = [
             {
                 "name": click.name,

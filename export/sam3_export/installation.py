@@ -22,6 +22,7 @@ from sam3_export.errors import ExportError
 
 EXPORTS = Path("sam3") / "exports"
 CURRENT = "current"
+REPORT = "export.json"
 SWAP_LOCK = ".swap.lock"
 _EXPORT_LOCK = ".export.lock"
 _STAGING = ".staging"

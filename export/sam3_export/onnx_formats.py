@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from sam3_export.artifacts import Declared, quiet, tensors
+from sam3_export.formats import FORMATS
 from sam3_export.half_precision import half
-from sam3_export.samples import Arrays
-from sam3_export.spec import IMAGE_ENCODER, ComponentSpec, in_fp16, in_int8
+from sam3_export.spec import Arrays, ComponentSpec
 
 ONNX_OPSET = 18
 _ONNX_TO_NUMPY = {
@@ -27,18 +27,11 @@ _EXPORTERS = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
 class Onnx:
     """ONNX in fp32, through torch.export."""
 
-    name = "onnx"
-    file_name = "model.onnx"
-
-    def adapt(self, spec: ComponentSpec) -> ComponentSpec | None:
-        """See `Format`."""
-        return spec
-
     def check_machine(self, parameters: int) -> None:
-        """See `Format`."""
+        """See `Writer`."""
 
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
-        """See `Format`."""
+        """See `Writer`."""
         import onnx_ir
 
         dynamic_shapes = tuple(dict.fromkeys(tensor.dynamic_axes, torch.export.Dim.DYNAMIC) for tensor in spec.inputs)
@@ -61,47 +54,30 @@ class Onnx:
             onnx_ir.save(program.model, path)
 
     def load(self, spec: ComponentSpec, path: Path) -> OnnxArtifact:
-        """See `Format`."""
+        """See `Writer`."""
         return OnnxArtifact(path)
 
 
 class OnnxFp16(Onnx):
     """ONNX in fp16 (see `half_precision`), for GPUs; a CPU runs it too, in fp32 between roundings to fp16."""
 
-    name = "onnx-fp16"
-    file_name = "model.fp16.onnx"
-
-    def adapt(self, spec: ComponentSpec) -> ComponentSpec | None:
-        """See `Format`."""
-        return in_fp16(spec)
-
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
-        """See `Format`."""
+        """See `Writer`."""
         # ONNX has no attention before opset 23; as it is written out by default, its softmax would be in fp16.
         super().write(half(module, own_softmax=True), spec, sample, path)
 
 
 class OnnxInt8(Onnx):
-    """ONNX whose matrix products run in 8 bits, for CPUs; weights are quantised now, activations when it runs.
-
-    Of the image encoder alone: the mask decoder is small, and its products are not where its time goes.
-    """
-
-    name = "onnx-int8"
-    file_name = "model.int8.onnx"
-
-    def adapt(self, spec: ComponentSpec) -> ComponentSpec | None:
-        """See `Format`."""
-        return in_int8(spec) if spec.model_name == IMAGE_ENCODER else None
+    """ONNX whose matrix products run in 8 bits, for CPUs; weights are quantised now, activations when it runs."""
 
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
-        """See `Format`; takes the fp32 file beside it where there is one."""
+        """See `Writer`; takes the fp32 file beside it where there is one."""
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        full = path.with_name(Onnx.file_name)
+        full = path.with_name(FORMATS["onnx"].file_name)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             if not full.exists():
-                full = Path(folder) / Onnx.file_name
+                full = Path(folder) / full.name
                 super().write(module, spec, sample, full)
             with quiet(""):
                 quantize_dynamic(

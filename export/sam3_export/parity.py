@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import nn
 
-from sam3_export import samples
-from sam3_export.architecture import Architecture
-from sam3_export.artifacts import Artifact, Declared, cast, run_module
+from sam3_export.artifacts import Artifact, Declared, cast
+from sam3_export.components import Case
 from sam3_export.errors import ExportError
-from sam3_export.samples import Arrays
-from sam3_export.spec import ComponentSpec, TensorSpec
-
-# Other seeds than the sample that an artifact was traced on.
-_SEED = 1000
+from sam3_export.spec import Arrays, ComponentSpec, TensorSpec
 
 
 class ParityError(ExportError):
     """An artifact does not answer as the PyTorch module does."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """Inputs, and what the PyTorch module answers to them."""
-
-    name: str
-    inputs: Arrays
-    expected: Arrays
 
 
 @dataclass
@@ -45,28 +30,10 @@ class Parity:
     answers: dict[str, Arrays] = field(default_factory=dict)
 
 
-def encoder_case(module: nn.Module, spec: ComponentSpec, architecture: Architecture, batch: int) -> Case:
-    """A batch of images."""
-    inputs = samples.pixels(architecture, batch, _SEED + batch)
-    return Case(f"batch of {batch}", inputs, run_module(module, spec, inputs))
-
-
-def decoder_cases(module: nn.Module, spec: ComponentSpec, architecture: Architecture, features: Arrays) -> list[Case]:
-    """Prompts of every kind, on features of real encodes (of at least as many images as the largest batch), rounded as
-    an artifact gets them."""
-    dtypes = {tensor.name: tensor.dtype for tensor in spec.inputs}
-    cases = []
-    for number, shape in enumerate(samples.PARITY_PROMPTS):
-        own = {name: np.ascontiguousarray(values[: shape.batch], dtypes[name]) for name, values in features.items()}
-        inputs = {**own, **samples.prompts(architecture, shape, _SEED + number)}
-        cases.append(Case(shape.name, inputs, run_module(module, spec, inputs)))
-    return cases
-
-
 def check(
     artifact: Artifact,
     spec: ComponentSpec,
-    cases: list[Case],
+    cases: Sequence[Case],
     mask_size: int,
     report: Callable[[str], None] = lambda case: None,
 ) -> Parity:

@@ -11,25 +11,17 @@ from sam3_export.artifacts import quiet, run_module, tensors
 from sam3_export.errors import ExportError
 from sam3_export.half_precision import half
 from sam3_export.host_numbers import keep_on_host
-from sam3_export.samples import Arrays
-from sam3_export.spec import ComponentSpec, in_fp16
+from sam3_export.spec import Arrays, ComponentSpec
 
 
 class TorchScript:
     """TorchScript in fp32."""
 
-    name = "torchscript"
-    file_name = "model.pt"
-
-    def adapt(self, spec: ComponentSpec) -> ComponentSpec | None:
-        """See `Format`."""
-        return spec
-
     def check_machine(self, parameters: int) -> None:
-        """See `Format`."""
+        """See `Writer`."""
 
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
-        """See `Format`."""
+        """See `Writer`."""
         self._trace(module, spec, sample, path, torch.device("cpu"))
 
     def _trace(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path, device: torch.device) -> None:
@@ -42,7 +34,7 @@ class TorchScript:
             path.write_bytes(frozen.save_to_buffer())
 
     def load(self, spec: ComponentSpec, path: Path) -> TorchScriptArtifact:
-        """See `Format`."""
+        """See `Writer`."""
         return TorchScriptArtifact(spec, path)
 
 
@@ -55,23 +47,16 @@ class TorchScriptFp16(TorchScript):
 
     largest_on_cpu = 50_000_000
 
-    name = "torchscript-fp16"
-    file_name = "model.fp16.pt"
-
-    def adapt(self, spec: ComponentSpec) -> ComponentSpec | None:
-        """See `Format`."""
-        return in_fp16(spec)
-
     def check_machine(self, parameters: int) -> None:
-        """See `Format`."""
+        """See `Writer`."""
         if _device().type == "cpu" and parameters > self.largest_on_cpu:
             raise ExportError(
-                f"{self.name}: a network of {parameters / 1e6:.0f} M parameters takes hours in fp16 on a CPU; "
+                f"torchscript-fp16: a network of {parameters / 1e6:.0f} M parameters takes hours in fp16 on a CPU; "
                 "export this format on a machine with a GPU and a build of PyTorch for it"
             )
 
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
-        """See `Format`."""
+        """See `Writer`."""
         device = _device()
         self._trace(half(module, own_softmax=False).to(device), spec, sample, path, device)
 

@@ -8,14 +8,26 @@ import golden
 import numpy as np
 import pytest
 import torch
-from sam3_export import checkpoint, samples, spec
+from sam3_export import checkpoint
 from sam3_export.artifacts import cast, run_module
+from sam3_export.components import click_prompts, image_encoder, mask_decoder, pictures
+from sam3_export.components.click_prompts import (
+    BACKGROUND,
+    BOX_FIRST,
+    BOX_SECOND,
+    CANDIDATE_TOKENS,
+    EMPTY,
+    FOREGROUND,
+    PADDING,
+    SINGLE_TOKEN,
+    PromptShape,
+)
+from sam3_export.components.image_encoder import ImageEncoder
+from sam3_export.components.mask_decoder import MaskDecoder
+from sam3_export.components.two_way import two_way
 from sam3_export.formats import FORMATS
 from sam3_export.half_precision import half
-from sam3_export.modules import ImageEncoder, MaskDecoder
-from sam3_export.samples import CANDIDATE_TOKENS, SINGLE_TOKEN, Arrays, PromptShape
-from sam3_export.spec import BACKGROUND, BOX_FIRST, BOX_SECOND, EMPTY, FOREGROUND, PADDING
-from sam3_export.two_way import two_way
+from sam3_export.spec import Arrays
 
 # Logits reach 80 here, so this is a few of their last digits.
 TOLERANCE = 1e-4
@@ -40,18 +52,18 @@ def loaded() -> checkpoint.Checkpoint:
 def features(loaded: checkpoint.Checkpoint) -> Arrays:
     """Of three images."""
     encoder = ImageEncoder(loaded.model).eval()
-    return run_module(encoder, spec.image_encoder(loaded.architecture), samples.pixels(loaded.architecture, 3, 7))
+    return run_module(encoder, image_encoder.spec(loaded.architecture), pictures.pixels(loaded.architecture, 3, 7))
 
 
 @pytest.fixture(scope="module", params=["pytorch", "onnx", "torchscript"])
 def run(request: pytest.FixtureRequest, loaded: checkpoint.Checkpoint) -> Run:
     """The decoder as a PyTorch module, and as each format that was exported."""
-    component = spec.mask_decoder(loaded.architecture)
+    component = mask_decoder.spec(loaded.architecture)
     if request.param == "pytorch":
         module = MaskDecoder(loaded.model).eval()
         return lambda inputs: run_module(module, component, inputs)
     path = request.getfixturevalue("exported") / component.model_name / "1" / FORMATS[request.param].file_name
-    artifact = FORMATS[request.param].load(component, path)
+    artifact = FORMATS[request.param].writer().load(component, path)
     return lambda inputs: artifact.run(cast(inputs, component))
 
 
@@ -76,13 +88,15 @@ def test_empty_slots_change_nothing(
     run: Run, loaded: checkpoint.Checkpoint, features: Arrays, shape: PromptShape, count: int
 ) -> None:
     own = {name: np.ascontiguousarray(values[: shape.batch]) for name, values in features.items()}
-    inputs = {**own, **samples.prompts(loaded.architecture, shape, 11)}
+    inputs = {**own, **click_prompts.prompts(loaded.architecture, shape, 11)}
     assert_same(run(with_empty_slots(inputs, count)), run(inputs))
 
 
 def test_prompts_of_different_lengths_share_a_batch(run: Run, loaded: checkpoint.Checkpoint, features: Arrays) -> None:
-    (shape,) = (shape for shape in samples.PARITY_PROMPTS if shape.name.startswith("prompts of one, two and three"))
-    inputs = {**features, **samples.prompts(loaded.architecture, shape, 13)}
+    (shape,) = (
+        shape for shape in click_prompts.PARITY_PROMPTS if shape.name.startswith("prompts of one, two and three")
+    )
+    inputs = {**features, **click_prompts.prompts(loaded.architecture, shape, 13)}
     together = run(inputs)
     for row, labels in enumerate(shape.labels):
         alone = {name: values[row : row + 1] for name, values in inputs.items()}
@@ -110,11 +124,11 @@ def test_without_empty_slots_the_transformer_is_transformers_own(
 
 
 def test_half_precision_makes_no_nan(loaded: checkpoint.Checkpoint, features: Arrays) -> None:
-    component, decoder = spec.mask_decoder(loaded.architecture), MaskDecoder(loaded.model).eval()
+    component, decoder = mask_decoder.spec(loaded.architecture), MaskDecoder(loaded.model).eval()
     own = {name: values[:1] for name, values in features.items()}
-    inputs = with_empty_slots({**own, **samples.prompts(loaded.architecture, SHAPES[1], 17)}, 5)
+    inputs = with_empty_slots({**own, **click_prompts.prompts(loaded.architecture, SHAPES[1], 17)}, 5)
     expected = run_module(decoder, component, inputs)
-    in_fp16 = spec.in_fp16(component)
+    in_fp16 = component.in_precision("fp16")
     found = run_module(half(decoder, own_softmax=True), in_fp16, cast(inputs, in_fp16))
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=0, atol=0.01 * np.abs(values).max())

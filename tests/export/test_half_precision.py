@@ -6,12 +6,12 @@ from pathlib import Path
 
 import onnx
 import pytest
-from sam3_export import spec
+from sam3_export.components import image_encoder, mask_decoder
 
 FP32, FP16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 
-@pytest.fixture(scope="module", params=[spec.IMAGE_ENCODER, spec.MASK_DECODER])
+@pytest.fixture(scope="module", params=[image_encoder.NAME, mask_decoder.NAME])
 def model(request: pytest.FixtureRequest, exported: Path) -> onnx.ModelProto:
     """An fp16 artifact with the type of every tensor in its `value_info`."""
     path = exported / request.param / "1" / "model.fp16.onnx"
@@ -39,7 +39,7 @@ def test_layer_norms_softmax_and_coordinates_are_fp32(model: onnx.ModelProto) ->
 
 
 def test_the_score_head_is_fp32(exported: Path) -> None:
-    model = onnx.load(exported / spec.MASK_DECODER / "1" / "model.fp16.onnx")
+    model = onnx.load(exported / mask_decoder.NAME / "1" / "model.fp16.onnx")
     weights = [weight for weight in model.graph.initializer if "iou_prediction_head" in weight.name]
     assert len(weights) == 6  # three layers
     assert {weight.data_type for weight in weights} == {FP32}
@@ -56,5 +56,5 @@ def test_products_and_weights_are_fp16(model: onnx.ModelProto) -> None:
 
 def test_features_travel_in_fp16_and_answers_in_fp32(model: onnx.ModelProto) -> None:
     tensors = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
-    assert [tensors[name] for name in spec.FEATURES] == [FP16] * 3
+    assert [tensors[name] for name in image_encoder.FEATURES] == [FP16] * 3
     assert {tensors.get(name) for name in ("POINT_COORDS", "MASK_INPUT", "MASK_LOGITS", "SCORES")} <= {FP32, None}

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from image_preprocess import decode, to_network_pixels
-from sam3_export import checkpoint, samples, spec
+from sam3_export import checkpoint
 from sam3_export.artifacts import run_module
-from sam3_export.modules import ImageEncoder, MaskDecoder
+from sam3_export.components import click_prompts, image_encoder, mask_decoder, pictures
+from sam3_export.components.image_encoder import ImageEncoder
+from sam3_export.components.mask_decoder import MaskDecoder
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,7 @@ def loaded() -> checkpoint.Checkpoint:
 @pytest.mark.parametrize("photo", ["coffee", "rocket", "chelsea_tall"])
 def test_features_are_metas(loaded: checkpoint.Checkpoint, photo: str) -> None:
     pixels = to_network_pixels(decode((golden.FOLDER / f"{photo}.png").read_bytes()), 336)
-    component = spec.image_encoder(loaded.architecture)
+    component = image_encoder.spec(loaded.architecture)
     features = run_module(ImageEncoder(loaded.model).eval(), component, {"PIXELS": pixels})
     with np.load(golden.FOLDER / "reference.npz") as reference:
         for name, key in (
@@ -34,10 +36,10 @@ def test_features_are_metas(loaded: checkpoint.Checkpoint, photo: str) -> None:
 
 def test_each_row_of_a_batch_is_answered_as_if_alone(loaded: checkpoint.Checkpoint) -> None:
     decoder = MaskDecoder(loaded.model).eval()
-    component = spec.mask_decoder(loaded.architecture)
-    encoder_spec = spec.image_encoder(loaded.architecture)
-    features = run_module(ImageEncoder(loaded.model).eval(), encoder_spec, samples.pixels(loaded.architecture, 2, 5))
-    inputs = {**features, **samples.prompts(loaded.architecture, samples.EXPORT_PROMPT, 5)}
+    component = mask_decoder.spec(loaded.architecture)
+    encoder_spec = image_encoder.spec(loaded.architecture)
+    features = run_module(ImageEncoder(loaded.model).eval(), encoder_spec, pictures.pixels(loaded.architecture, 2, 5))
+    inputs = {**features, **click_prompts.prompts(loaded.architecture, click_prompts.EXPORT_PROMPT, 5)}
     together = run_module(decoder, component, inputs)
     for row in range(2):
         alone = run_module(decoder, component, {name: array[row : row + 1] for name, array in inputs.items()})

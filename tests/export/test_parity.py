@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sam3_export import parity
 from sam3_export.artifacts import Declared
-from sam3_export.samples import Arrays
-from sam3_export.spec import BATCH, MASKS, ComponentSpec, TensorSpec
+from sam3_export.components import Case
+from sam3_export.spec import BATCH, MASKS, Arrays, ComponentSpec, TensorSpec
 
 SPEC = ComponentSpec(
     model_name="sam3_mask_decoder",
@@ -21,7 +21,7 @@ SPEC = ComponentSpec(
 )
 LOGITS = np.random.default_rng(0).normal(0, 4, (1, 3, 8, 8)).astype(np.float32)
 ANSWER = {"MASK_LOGITS": LOGITS, "SCORES": np.array([[0.9, 0.5, 0.1]], np.float32)}
-CASES = [parity.Case("a case", {"X": np.zeros((1, 2), np.float32)}, ANSWER)]
+CASES = [Case("a case", {"X": np.zeros((1, 2), np.float32)}, ANSWER)]
 
 
 class FakeArtifact:
@@ -71,6 +71,6 @@ def test_a_false_answer_is_stopped(change: Arrays, fault: str) -> None:
 def test_small_differences_that_change_the_mask_are_stopped() -> None:
     faint = np.full((1, 1, 8, 8), 1e-4, np.float32)  # within the tolerance of its negative
     expected = {"MASK_LOGITS": faint, "SCORES": np.ones((1, 1), np.float32)}
-    cases = [parity.Case("faint", CASES[0].inputs, expected)]
+    cases = [Case("faint", CASES[0].inputs, expected)]
     with pytest.raises(parity.ParityError, match="IoU with PyTorch's is 0.0000"):
         parity.check(FakeArtifact({**expected, "MASK_LOGITS": -faint}), SPEC, cases, 32)

@@ -8,18 +8,15 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 from repository import PROJECT
-from sam3_export import spec
 from sam3_export.architecture import Architecture
-from sam3_export.artifacts import Format
-from sam3_export.formats import FORMATS
+from sam3_export.components import COMPONENTS as ALL
+from sam3_export.components.image_encoder import FEATURES
+from sam3_export.formats import FORMATS, Format
 from tritonclient.grpc import model_config_pb2
 
 CONFIGS = sorted((PROJECT / "model_repository").glob("*/config.pbtxt"))
 PROFILES = sorted((PROJECT / "ensemble_configs").glob("*/*.pbtxt"))
-COMPONENTS = {
-    component.model_name: component
-    for component in (spec.image_encoder(Architecture()), spec.mask_decoder(Architecture()))
-}
+COMPONENTS = {component.name: component.spec(Architecture()) for component in ALL}
 GPU_PROFILES = ("gpu", "tensorrt", "torchscript-gpu")
 TYPES = {
     "float32": "TYPE_FP32",
@@ -107,7 +104,7 @@ def test_features_have_one_dtype_on_their_whole_way(profile: str) -> None:
     encoder, decoder = (
         format_of(config_of(model)).adapt(component) or component for model, component in COMPONENTS.items()
     )
-    for name in spec.FEATURES:
+    for name in FEATURES:
         (written,) = [tensor.dtype for tensor in encoder.outputs if tensor.name == name]
         (read,) = [tensor.dtype for tensor in decoder.inputs if tensor.name == name]
         assert read == written

@@ -6,7 +6,7 @@ import numpy as np
 import prompts
 import pytest
 from prompts import Prompt, PromptError, lay_out
-from sam3_export import spec
+from sam3_export.components import click_prompts
 
 SIZE = (400, 600)  # height, width
 LOW_RES = (96, 96)
@@ -46,7 +46,7 @@ def test_empty_slots_fill_a_prompt_up_to_a_slot_count(points: int, box: bool, sl
 
 def test_labels_mean_what_the_decoders_spec_says() -> None:
     for name in ("FOREGROUND", "BACKGROUND", "BOX_FIRST", "BOX_SECOND", "PADDING", "EMPTY"):
-        assert getattr(prompts, name) == getattr(spec, name)
+        assert getattr(prompts, name) == getattr(click_prompts, name)
 
 
 def test_labels_left_out_are_foreground() -> None:

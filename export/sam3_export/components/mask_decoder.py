@@ -1,67 +1,35 @@
-"""The two halves of SAM 3 as modules that trace and export: the same weights, Meta's arithmetic."""
+"""The mask decoder: the features of an image and a prompt to masks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sam3_export.spec import EMPTY
-from sam3_export.two_way import two_way
+from sam3_export.architecture import Architecture
+from sam3_export.components import click_prompts, image_encoder
+from sam3_export.components.click_prompts import EMPTY
+from sam3_export.components.component import Component, References
+from sam3_export.components.two_way import two_way
+from sam3_export.spec import BATCH, FP16_DRIFT, MASKS, POINTS, Arrays, Bounds, ComponentSpec, TensorSpec
 
 if TYPE_CHECKING:
     from transformers import Sam3TrackerModel
 
-# Meta normalises grey levels as (x / 255 - 0.5) / 0.5.
-PIXEL_MEAN = PIXEL_STD = 0.5
+NAME = "sam3_mask_decoder"
+LOGIT_TOLERANCE = SCORE_TOLERANCE = 2e-4
+# fp16 rounds to 11 bits in every layer. Seen: 2e-3 on the demonstration checkpoint.
+FP16_LOGIT_TOLERANCE, FP16_SCORE_TOLERANCE = 2e-2, 1e-2
+FP16_MINIMUM_MASK_IOU = 0.98
+# Different from the seed of the sample that an artifact is traced on.
+_PARITY_SEED = 1000
 # Added to the scores of attention to an empty slot, whose share becomes exactly 0. fp16 holds it with room to spare,
 # and being finite it makes no NaN, as -inf could.
 _HIDDEN = -1e4
-
-
-class ImageEncoder(nn.Module):
-    """Pixels to what the mask decoder needs of an image.
-
-    Args of `forward`: `pixels` uint8 [B, S, S, 3], RGB, at the network's resolution.
-    Returns: (high_res_features_0 [B, C/8, 4g, 4g], high_res_features_1 [B, C/4, 2g, 2g],
-    image_embedding [B, C, g, g]), of the weights' dtype, where g = S / patch size; C = 256 and g = 72 for SAM 3.
-    """
-
-    def __init__(self, model: Sam3TrackerModel) -> None:
-        super().__init__()
-        self.backbone = model.vision_encoder.backbone
-        # The neck's last level (x 1/2) is not used by the tracker.
-        self.levels = nn.ModuleList(model.vision_encoder.neck.fpn_layers[:3])
-        self.conv_s0 = model.mask_decoder.conv_s0
-        self.conv_s1 = model.mask_decoder.conv_s1
-        self.no_memory_embedding = model.no_memory_embedding
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See the class."""
-        scaled = (pixels.permute(0, 3, 1, 2).float() / 255 - PIXEL_MEAN) / PIXEL_STD
-        scaled = scaled.to(self.conv_s0.weight.dtype)
-        tokens = self.backbone(scaled).last_hidden_state
-        # Meta's predictor adds this embedding to the level that becomes the image embedding;
-        # transformers adds it to the level that is dropped.
-        grid = scaled.shape[-1] // self.backbone.config.patch_size
-        patches = tokens.reshape(-1, grid, grid, tokens.shape[-1]).permute(0, 3, 1, 2)
-        fine, middle, coarse = (level(patches) for level in self.levels)
-        return self.conv_s0(fine), self.conv_s1(middle), coarse + self.no_memory_embedding.reshape(1, -1, 1, 1)
-
-
-class ServedImageEncoder(nn.Module):
-    """An `ImageEncoder` whose features are fp16, as they travel and are cached, whatever it computes in."""
-
-    def __init__(self, encoder: ImageEncoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See `ImageEncoder`."""
-        fine, middle, coarse = self.encoder(pixels)
-        return fine.half(), middle.half(), coarse.half()
 
 
 class MaskDecoder(nn.Module):
@@ -167,3 +135,62 @@ class MaskDecoder(nn.Module):
         unstable = stability < self.decoder.dynamic_multimask_stability_thresh
         best = scores[:, 1:].argmax(dim=1) + 1
         return torch.where((tokens == 0) & unstable[:, None], best[:, None], tokens)
+
+
+def spec(architecture: Architecture) -> ComponentSpec:
+    """The spec of `MaskDecoder`, in the order of its arguments and results."""
+    side = architecture.low_res_size
+    high_res_0, high_res_1, embedding = image_encoder.features(architecture)
+    return ComponentSpec(
+        model_name=NAME,
+        title="mask decoder",
+        inputs=(
+            embedding,
+            high_res_0,
+            high_res_1,
+            TensorSpec("POINT_COORDS", "float32", (BATCH, POINTS, 2)),
+            TensorSpec("POINT_LABELS", "int32", (BATCH, POINTS)),
+            TensorSpec("MASK_INPUT", "float32", (BATCH, 1, side, side)),
+            TensorSpec("HAS_MASK_INPUT", "bool", (BATCH, 1)),
+            TensorSpec("MASK_TOKENS", "int32", (BATCH, MASKS)),
+        ),
+        outputs=(
+            TensorSpec("MASK_LOGITS", "float32", (BATCH, MASKS, side, side)),
+            TensorSpec("SCORES", "float32", (BATCH, MASKS)),
+        ),
+        tolerances={"MASK_LOGITS": LOGIT_TOLERANCE, "SCORES": SCORE_TOLERANCE},
+        # Not in 8 bits: the decoder is small, and matrix products are not where its time goes.
+        variants={
+            "fp16": Bounds(
+                {"MASK_LOGITS": FP16_LOGIT_TOLERANCE, "SCORES": FP16_SCORE_TOLERANCE},
+                FP16_MINIMUM_MASK_IOU,
+                FP16_DRIFT,
+            )
+        },
+    )
+
+
+def _features(references: References) -> Arrays:
+    """What the image encoder answered to all its parity cases, one after the other."""
+    answers = [case.expected for case in references[image_encoder.NAME]]
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in image_encoder.FEATURES}
+
+
+def _inputs(architecture: Architecture, references: References) -> Sequence[tuple[str, Arrays]]:
+    """Prompts of every kind, on features rounded as an artifact gets them."""
+    features = _features(references)
+    dtypes = {tensor.name: tensor.dtype for tensor in spec(architecture).inputs}
+    inputs = []
+    for number, shape in enumerate(click_prompts.PARITY_PROMPTS):
+        own = {name: np.ascontiguousarray(values[: shape.batch], dtypes[name]) for name, values in features.items()}
+        inputs.append((shape.name, {**own, **click_prompts.prompts(architecture, shape, _PARITY_SEED + number)}))
+    return inputs
+
+
+def _sample(architecture: Architecture, references: References) -> Arrays:
+    shape = click_prompts.EXPORT_PROMPT
+    features = {name: values[: shape.batch] for name, values in _features(references).items()}
+    return {**features, **click_prompts.prompts(architecture, shape, seed=0)}
+
+
+COMPONENT = Component(name=NAME, title="mask decoder", spec=spec, module=MaskDecoder, inputs=_inputs, sample=_sample)

@@ -1,4 +1,4 @@
-"""Seeded inputs of the two components: one to export with, several to compare with."""
+"""Prompts of points, boxes and masks as the mask decoder takes them, seeded: one to export with, several to compare."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from sam3_export.architecture import Architecture
-from sam3_export.spec import BACKGROUND, BOX_FIRST, BOX_SECOND, EMPTY, FOREGROUND, PADDING
+from sam3_export.spec import Arrays
 
-Arrays = dict[str, np.ndarray]
+# The values of POINT_LABELS: a click, a corner of a box, or the padding point that ends every prompt of Meta's
+# predictor and takes part in attention. Empty slots may follow it, so that prompts of different lengths fit into one
+# batch: nothing attends to them, and the answer is the same as without them.
+FOREGROUND, BACKGROUND, BOX_FIRST, BOX_SECOND, PADDING, EMPTY = 1, 0, 2, 3, -1, -2
 
 SINGLE_TOKEN = (0,)
 CANDIDATE_TOKENS = (1, 2, 3)
@@ -30,8 +33,6 @@ class PromptShape:
         return len(self.labels)
 
 
-# Traced and exported with two of everything: a batch of one would be baked into the graph.
-EXPORT_BATCH = 2
 EXPORT_PROMPT = PromptShape(
     "export sample",
     ((FOREGROUND, BACKGROUND, PADDING), (FOREGROUND, PADDING, EMPTY)),
@@ -39,9 +40,6 @@ EXPORT_PROMPT = PromptShape(
     (True, False),
 )
 
-# The batch that the export did not see shows whether its own was baked into the graph; a larger one costs gigabytes at
-# SAM 3's size.
-PARITY_BATCHES = (1, 2)
 PARITY_PROMPTS = (
     PromptShape("one point, single mask", ((FOREGROUND, PADDING),), SINGLE_TOKEN, (False,)),
     PromptShape("one point, candidates", ((FOREGROUND, PADDING),), CANDIDATE_TOKENS, (False,)),
@@ -65,30 +63,6 @@ PARITY_PROMPTS = (
     ),
     PromptShape("mask input, single mask", ((FOREGROUND, BACKGROUND, PADDING),), SINGLE_TOKEN, (True,)),
 )
-
-
-# Two things in every picture, as fractions of its side, in the order x, y: a disc and a rectangle.
-DISC_CENTRE, DISC_RADIUS = (0.32, 0.36), 0.17
-RECTANGLE = (0.55, 0.5, 0.87, 0.86)
-_DISC_COLOUR, _RECTANGLE_COLOUR = (215, 60, 50), (40, 90, 200)
-
-
-def pixels(architecture: Architecture, batch: int, seed: int) -> Arrays:
-    """`PIXELS`: smooth colour waves with grain, nearer to photos than plain noise, and two things to click on."""
-    rng = np.random.default_rng(seed)
-    axis = np.linspace(0, 2 * np.pi, architecture.image_size)
-    waves = rng.uniform(1, 4, (batch, 2, 3)), rng.uniform(0, 2 * np.pi, (batch, 2, 3))
-    rows, columns = (
-        np.sin(axis[:, None] * frequency[:, None, :] + phase[:, None, :])
-        for frequency, phase in zip(np.moveaxis(waves[0], 1, 0), np.moveaxis(waves[1], 1, 0), strict=True)
-    )
-    image = 128 + 60 * rows[:, :, None, :] + 40 * columns[:, None, :, :] + rng.normal(0, 8, rows.shape)[:, :, None, :]
-    y, x = np.meshgrid(*[np.linspace(0, 1, architecture.image_size)] * 2, indexing="ij")
-    disc = np.hypot(x - DISC_CENTRE[0], y - DISC_CENTRE[1]) < DISC_RADIUS
-    left, top, right, bottom = RECTANGLE
-    image[:, disc] = _DISC_COLOUR
-    image[:, (left < x) & (x < right) & (top < y) & (y < bottom)] = _RECTANGLE_COLOUR
-    return {"PIXELS": image.clip(0, 255).astype(np.uint8)}
 
 
 def prompts(architecture: Architecture, shape: PromptShape, seed: int) -> Arrays:
