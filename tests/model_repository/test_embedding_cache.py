@@ -156,6 +156,19 @@ def test_an_encode_under_way_is_kept_though_nobody_waits() -> None:
     assert cached(cache, "a")
 
 
+def test_everyone_who_waits_can_be_found_until_they_are_handed_out() -> None:
+    cache = cache_of(100)
+    cache.admit("a", "first", IMAGE)
+    cache.admit("b", "second", IMAGE)
+    cache.admit("a", "third", IMAGE)
+    cache.begin()
+    assert sorted(cache.waiting()) == [("a", "first"), ("a", "third"), ("b", "second")]
+    cache.leave("a", "first")
+    assert sorted(cache.waiting()) == [("a", "third"), ("b", "second")]
+    cache.fail("a")
+    assert cache.waiting() == [("b", "second")]
+
+
 def test_who_was_handed_out_cannot_leave() -> None:
     cache = cache_of(100)
     cache.admit("a", "first", IMAGE)

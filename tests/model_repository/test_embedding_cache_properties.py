@@ -138,7 +138,9 @@ class CacheMachine(RuleBasedStateMachine):
         assert stats.hits + stats.misses + stats.coalesced + turned_away == self.asked
         assert stats.misses == stats.encodes + stats.failures + stats.abandoned + stats.inflight
         assert stats.encodes >= stats.entries + stats.evictions + stats.expirations
-        assert self.asked - self.answered == sum(len(waiters) for waiters in self.flying.values())
+        waiting = [(key, ticket) for key, tickets in self.flying.items() for ticket in tickets]
+        assert sorted(self.cache.waiting()) == sorted(waiting)
+        assert self.asked - self.answered == len(waiting)
 
 
 CacheMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)

@@ -199,6 +199,11 @@ class EmbeddingCache(Generic[Embedding, Waiter]):
                     return key, flight.image
             return None
 
+    def waiting(self) -> list[tuple[str, Waiter]]:
+        """Everyone who waits at this moment, with the key they wait for."""
+        with self._lock:
+            return [(key, waiter) for key, flight in self._flights.items() for waiter in flight.waiters]
+
     def leave(self, key: str, waiter: Waiter) -> bool:
         """Takes a waiter out; false where it has been handed out already.
 

@@ -1,0 +1,48 @@
+"""Publishes the cache's counts as increments of metrics. Knows nothing of Triton."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+from embedding_cache import CacheStats
+
+_PREFIX = "sam3_embedding_cache_"
+
+
+class Metric(Protocol):
+    """A number that monitoring reads, at first 0."""
+
+    def increment(self, value: float) -> None:
+        """Adds to it; a gauge also takes a negative value."""
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """What monitoring is told about a metric."""
+
+    name: str
+    help: str
+    is_gauge: bool
+    """Whether it may fall; else it is a counter."""
+
+
+class PublishedCounts:
+    """A metric for each count of `CacheStats`. Not thread-safe."""
+
+    def __init__(self, make: Callable[[MetricSpec], Metric]) -> None:
+        self._metrics: dict[str, Metric] = {}
+        for field in fields(CacheStats):
+            gauge = field.metadata["gauge"]
+            name = _PREFIX + field.name + ("" if gauge else "_total")
+            self._metrics[field.name] = make(MetricSpec(name, field.metadata["help"], gauge))
+        self._published = CacheStats()
+
+    def publish(self, stats: CacheStats) -> None:
+        """Brings the metrics up to the counts; a metric whose count did not change is left alone."""
+        for name, metric in self._metrics.items():
+            change = getattr(stats, name) - getattr(self._published, name)
+            if change:
+                metric.increment(change)
+                setattr(self._published, name, getattr(stats, name))

@@ -1,0 +1,111 @@
+"""Answers one request, exactly once. Knows nothing of Triton."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
+
+import numpy as np
+from cache_errors import ErrorKind
+from image_embedding import ImageEmbedding
+from prompts import Prompt, PromptError, lay_out
+
+
+class Channel(Protocol):
+    """The way back to one caller. The first message that arrives is the last one it can take."""
+
+    def send(self, arrays: dict[str, np.ndarray], tensors: dict[str, Any]) -> None:
+        """Sends outputs by name: arrays, and tensors that have been made already."""
+
+    def send_error(self, message: str, kind: ErrorKind) -> None:
+        """Sends an error."""
+
+    def is_cancelled(self) -> bool:
+        """Whether the caller has gone. Must not be asked after a message was sent."""
+
+
+class Reply:
+    """Answers one request, once: what comes after the answer is dropped. Thread-safe."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        wanted: Collection[str],
+        timeout_us: int,
+        log: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            wanted: names of the outputs that the request asks for.
+            timeout_us: microseconds from now until the caller waits no longer; 0: it waits for ever.
+            log: takes the traceback where an answer cannot be sent.
+            clock: seconds.
+        """
+        self.key = ""
+        self.prompt = Prompt()
+        self._channel = channel
+        self._wanted = frozenset(wanted)
+        self._log = log
+        self._clock = clock
+        self._deadline = clock() + timeout_us / 1e6 if timeout_us else float("inf")
+        self._lock = threading.Lock()
+        self._open = True
+
+    def embedding(
+        self, embedding: ImageEmbedding, as_tensors: Callable[[ImageEmbedding], dict[str, Any]], hit: bool
+    ) -> None:
+        """Sends the outputs that were asked for; or an error, if the prompt does not fit the image. Never raises.
+
+        Args:
+            as_tensors: makes tensors of the features, by output name; called only if one of them was asked for.
+            hit: whether the embedding came from the cache.
+        """
+        try:
+            arrays = {name: array for name, array in self._arrays(embedding, hit).items() if name in self._wanted}
+            tensors = as_tensors(embedding) if self._wanted.intersection(embedding.features) else {}
+            tensors = {name: tensor for name, tensor in tensors.items() if name in self._wanted}
+            self._send(lambda: self._channel.send(arrays, tensors))
+        except PromptError as error:
+            self.error(str(error), ErrorKind.INVALID_ARG)
+        except Exception as error:  # no shared memory left, say
+            self._log(traceback.format_exc())
+            self.error(f"the features cannot be sent: {error}", ErrorKind.INTERNAL)
+
+    def error(self, message: str, kind: ErrorKind) -> None:
+        """Sends an error; never raises, so that one caller's trouble does not keep the next one waiting."""
+        try:
+            self._send(lambda: self._channel.send_error(message, kind))
+        except Exception:
+            self._log(traceback.format_exc())
+
+    def is_cancelled(self) -> bool:
+        """Whether the caller has gone. Inside an ensemble Triton (2.51 at least) does not say so."""
+        with self._lock:
+            return self._open and self._channel.is_cancelled()
+
+    def is_late(self) -> bool:
+        """Whether the timeout that came with the request has passed."""
+        return self._clock() > self._deadline
+
+    def _arrays(self, embedding: ImageEmbedding, hit: bool) -> dict[str, np.ndarray]:
+        """All outputs but the features."""
+        layout = lay_out(self.prompt, embedding.original_size.tolist(), embedding.low_res_size)
+        return {
+            **{name.upper(): value for name, value in vars(layout).items()},
+            # A prefetch has no prompt. The cache does not know whether masks were asked for; sam3_mask_postprocess,
+            # which runs only for them, refuses a request without a prompt.
+            "HAS_PROMPT": np.array([not self.prompt.is_empty]),
+            "ORIGINAL_SIZE": embedding.original_size,
+            "IMAGE_ID": np.array([self.key.encode()], np.object_),
+            "CACHE_HIT": np.array([hit]),
+        }
+
+    def _send(self, send: Callable[[], None]) -> None:
+        with self._lock:
+            if self._open:
+                send()
+                self._open = False  # not where sending raised: an error may still arrive
