@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import traceback
 from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from image_preprocess import ImageError, decode, to_network_pixels
-
-# Written by sam3-export beside the artifacts, from the folder of this model.
-EXPORT_REPORT = Path("..") / "sam3" / "exports" / "current" / "export.json"
+from network_size import NetworkSizeError, read_network_size
 
 
 class TritonPythonModel:
@@ -19,10 +16,10 @@ class TritonPythonModel:
 
     def initialize(self, args) -> None:
         """Reads the network's resolution from the export's report."""
-        report = Path(args["model_repository"]) / EXPORT_REPORT
-        if not report.is_file():
-            raise pb_utils.TritonModelException(f"{report} is missing: run sam3-export into this repository")
-        self.size = int(json.loads(report.read_text())["image_size"])
+        try:
+            self.size = read_network_size(Path(args["model_repository"]))
+        except NetworkSizeError as error:
+            raise pb_utils.TritonModelException(str(error)) from error
 
     def execute(self, requests) -> list:
         """One response a request; a bad image fails alone."""
