@@ -1,4 +1,4 @@
-"""Configs of the repository changed by a line, and what the checker says of them."""
+"""Changes configs of the repository and runs the checker on them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sam3_export.native_backends import check
 ENCODER, DECODER = "sam3_image_encoder", "sam3_mask_decoder"
 DEFAULT = "model_repository/{}/config.pbtxt"
 ENCODER_CONFIG, DECODER_CONFIG = DEFAULT.format(ENCODER), DEFAULT.format(DECODER)
-CACHE_CONFIG, ENCODE_CONFIG = DEFAULT.format("sam3_embedding_cache"), DEFAULT.format("sam3_encode")
+CACHE_CONFIG = DEFAULT.format("sam3_embedding_cache")
 TORCHSCRIPT_ENCODER, TORCHSCRIPT_DECODER = (
     f"ensemble_configs/torchscript/{model}.pbtxt" for model in (ENCODER, DECODER)
 )
 
 
 def edit(repository: Path, config: str, *changes: tuple[str, str]) -> None:
-    """Replaces texts in a config; each must be there."""
+    """Replaces texts in a config, each of which must occur."""
     path = repository.parent / config
     text = path.read_text()
     for old, new in changes:
@@ -33,7 +33,7 @@ def append(repository: Path, config: str, text: str) -> None:
 
 
 def own_artifacts(repository: Path, model: str) -> Path:
-    """Puts copies in the place of the artifacts that a repository shares, and returns their folder."""
+    """Replaces the artifacts that a repository shares by copies, and returns their folder."""
     folder = repository / model / "1"
     files = folder.resolve()
     folder.unlink()
@@ -42,5 +42,5 @@ def own_artifacts(repository: Path, model: str) -> Path:
 
 
 def faults(repository: Path) -> list[str]:
-    """What the checker says, a line each."""
+    """The faults that the checker finds, a line each."""
     return [str(fault) for fault in check(repository)]

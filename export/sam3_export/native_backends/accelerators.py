@@ -1,4 +1,4 @@
-"""What the backend `onnxruntime` reads under `optimization`, and TensorRT's shapes among it."""
+"""The settings that the `onnxruntime` backend reads under `optimization`, TensorRT's shapes included."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import re
 from collections.abc import Iterable, Mapping
 
 from sam3_export.native_backends import parameters
-from sam3_export.native_backends.core_rules import fits
 from sam3_export.native_backends.repository import Finding, Findings, Model, Tensor
 
 _SHAPES = ("trt_profile_min_shapes", "trt_profile_opt_shapes", "trt_profile_max_shapes")
 
 
 def findings(model: Model, inputs: Iterable[Tensor]) -> Findings:
-    """Faults of `optimization`; `inputs` are the model file's, with the batch axis."""
+    """Rules broken under `optimization`; `inputs` are the model file's."""
     optimization = model.config.optimization
     if optimization.HasField("graph") and optimization.graph.level not in (-1, 0, 1, 2):
-        yield Finding(f"the graph level {optimization.graph.level} is none; -1 is basic, 1 extended, 2 none, 0 all")
+        yield Finding(f"no graph level {optimization.graph.level}; use -1 (basic), 1 (extended), 2 (none) or 0 (all)")
     if optimization.HasField("cuda"):
-        yield Finding("optimization.cuda is read by the backend tensorrt alone")
+        yield Finding("only the backend tensorrt reads optimization.cuda")
     accelerators = optimization.execution_accelerators
     for accelerator in accelerators.cpu_execution_accelerator:
         if accelerator.name != "openvino":
-            yield Finding(f"there is no accelerator {accelerator.name!r} for CPUs")
+            yield Finding(f"no accelerator {accelerator.name!r} for CPUs; the only one is openvino")
     if accelerators.gpu_execution_accelerator and not _on_gpu(model):
-        yield Finding("accelerators for GPUs are read for instance groups of KIND_GPU alone")
+        yield Finding("accelerators for GPUs need an instance group of KIND_GPU")
     for accelerator in accelerators.gpu_execution_accelerator:
         given = dict(accelerator.parameters)
         if accelerator.name == "tensorrt":
@@ -33,12 +32,12 @@ def findings(model: Model, inputs: Iterable[Tensor]) -> Findings:
             yield from _shapes(model, given, tuple(inputs))
         elif accelerator.name == "cuda":
             for name in sorted(given.keys() & set(parameters.CUDA_ONLY_IN_PARAMETERS)):
-                yield Finding(f"{name!r} of the accelerator cuda is overwritten; it goes under the config's parameters")
+                yield Finding(f"the backend overwrites {name!r} of the accelerator cuda; set it under parameters")
                 del given[name]
             for rule in parameters.misread(given, parameters.CUDA, "the accelerator cuda"):
                 yield Finding(rule)
         else:
-            yield Finding(f"there is no accelerator {accelerator.name!r} for GPUs")
+            yield Finding(f"no accelerator {accelerator.name!r} for GPUs; use tensorrt or cuda")
 
 
 def _on_gpu(model: Model) -> bool:
@@ -46,12 +45,12 @@ def _on_gpu(model: Model) -> bool:
 
 
 def _shapes(model: Model, given: Mapping[str, str], inputs: tuple[Tensor, ...]) -> Findings:
-    """TensorRT's profile: a smallest, a usual and a largest shape of every input that has an open axis."""
+    """Checks TensorRT's profile: a smallest, a usual and a largest shape for every input that has an open axis."""
     if not any(name in given for name in _SHAPES):
         return
     for name in _SHAPES:
         if name not in given:
-            yield Finding(f"TensorRT wants {', '.join(_SHAPES)} together; {name} is missing")
+            yield Finding(f"TensorRT needs all of {', '.join(_SHAPES)}; {name} is missing")
             return
     smallest, usual, largest = (_parse(given[name]) for name in _SHAPES)
     own = {tensor.name: tensor for tensor in inputs}
@@ -60,7 +59,7 @@ def _shapes(model: Model, given: Mapping[str, str], inputs: tuple[Tensor, ...]) 
         if name not in own:
             yield Finding(f"TensorRT's shapes name an input that {model.file.name} does not have", name)
         elif not all(shapes):
-            yield Finding("TensorRT's shapes name it in some of the three, or not at all", name)
+            yield Finding("each of TensorRT's three shapes must include it", name)
         else:
             yield from _shape(model, own[name], [shape for shape in shapes if shape])
 
@@ -70,16 +69,20 @@ def _open(inputs: tuple[Tensor, ...]) -> set[str]:
 
 
 def _shape(model: Model, tensor: Tensor, shapes: list[tuple[int, ...]]) -> Findings:
-    if not all(fits(shape, tensor.dims) for shape in shapes):
+    if not all(_fits(shape, tensor.dims) for shape in shapes):
         yield Finding(f"TensorRT's shapes do not fit {list(tensor.dims)} of {model.file.name}", tensor.name)
     elif not all(low <= middle <= high for low, middle, high in zip(*shapes, strict=True)):
-        yield Finding("TensorRT's smallest, usual and largest shapes are not in order", tensor.name)
+        yield Finding("TensorRT's shapes must not shrink from smallest to usual to largest", tensor.name)
     elif model.batches and not (shapes[0][0] == 1 and shapes[2][0] >= model.config.max_batch_size):
-        yield Finding(f"TensorRT's shapes do not reach from batch 1 to {model.config.max_batch_size}", tensor.name)
+        yield Finding(f"TensorRT's shapes must cover batches of 1 to {model.config.max_batch_size}", tensor.name)
+
+
+def _fits(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:
+    return len(shape) == len(dims) and all(axis in (length, -1) for length, axis in zip(shape, dims, strict=True))
 
 
 def _parse(text: str) -> dict[str, tuple[int, ...]]:
-    """`NAME:1x2,OTHER:1x3` as shapes; what has another form has no shape."""
+    """Reads `NAME:1x2,OTHER:1x3`; a shape in any other form is empty."""
     shapes = {}
     for part in text.split(","):
         name, _, axes = part.strip().rpartition(":")

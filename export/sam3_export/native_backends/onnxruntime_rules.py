@@ -1,18 +1,18 @@
-"""What Triton's C++ backend `onnxruntime` asks of a config and of the ONNX file it names."""
+"""What Triton's C++ backend `onnxruntime` requires of a config and of the ONNX file that it names."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sam3_export.native_backends import accelerators, parameters
-from sam3_export.native_backends.core_rules import fits
-from sam3_export.native_backends.repository import Finding, Findings, Model, Signature, Tensor
+from sam3_export.native_backends.repository import Finding, Findings, Model, Tensor, data_type
 
-# What ONNX Runtime 1.19, that of Triton 24.10, reads: IR version, and for each domain of operators the opset.
+# The newest that ONNX Runtime 1.19 reads, which Triton 24.10 bundles; opsets by domain of operators.
 NEWEST_IR_VERSION = 10
 NEWEST_OPSETS = {"": 21, "ai.onnx": 21, "ai.onnx.ml": 5, "com.microsoft": 1}
-# Protobuf reads no larger message.
+# Protobuf reads no larger messages.
 _LARGEST_FILE = 2**31 - 1
 _DATA_TYPES = {
     "FLOAT": "TYPE_FP32",
@@ -25,7 +25,7 @@ _DATA_TYPES = {
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """What an ONNX file says of itself; tensors with their batch axis."""
+    """The facts of an ONNX file that the rules need."""
 
     ir_version: int
     opsets: dict[str, int]
@@ -36,20 +36,20 @@ class OnnxFile:
 
 
 def read(path: Path) -> OnnxFile:
-    """Reads all but the weights.
+    """Reads everything but the weights.
 
     Raises:
-        ValueError: it is no ONNX file, or too large for one.
+        ValueError: the file is not an ONNX file, or is larger than 2 GB.
     """
     import onnx
     from google.protobuf.message import DecodeError
 
     if path.stat().st_size > _LARGEST_FILE:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes; protobuf holds 2 GB")
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes; protobuf reads 2 GB at most")
     try:
         model = onnx.load(str(path), load_external_data=False)
     except DecodeError as error:
-        raise ValueError(f"{path.name} is no ONNX file") from error
+        raise ValueError(f"{path.name} is not an ONNX file") from error
 
     def tensor(value: onnx.ValueInfoProto) -> Tensor:
         declared = value.type.tensor_type
@@ -67,20 +67,11 @@ def read(path: Path) -> OnnxFile:
     )
 
 
-def signature(model: Model, file: OnnxFile) -> Signature:
-    """The config's own tensors, or where it has none the file's: Triton completes them so."""
-    declared = model.declared()
-    skip = 1 if model.batches else 0
-
-    def completed(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(Tensor(one.name, one.data_type, one.dims[skip:]) for one in tensors)
-
-    return Signature(declared.inputs or completed(file.inputs), declared.outputs or completed(file.outputs))
-
-
 def findings(model: Model, file: OnnxFile) -> Findings:
-    """Faults of a config together with its file."""
+    """Rules broken by a config and its file."""
     yield from _file(model, file)
+    if any(group.kind == group.KIND_MODEL for group in model.config.instance_group):
+        yield Finding("the backend onnxruntime runs an instance group of KIND_MODEL on the CPU")
     yield from _batching(model, file)
     yield from _declared(model, file)
     for rule in parameters.misread(
@@ -104,7 +95,7 @@ def _file(model: Model, file: OnnxFile) -> Findings:
         yield Finding(f"{name} has operators of {domain}, which ONNX Runtime 1.19 does not know")
     for tensor in (*file.inputs, *file.outputs):
         if tensor.data_type == "TYPE_INVALID":
-            yield Finding(f"in {name} it has a data type that the backend does not know", tensor.name)
+            yield Finding(f"the backend does not know its data type in {name}", tensor.name)
 
 
 def _batching(model: Model, file: OnnxFile) -> Findings:
@@ -112,32 +103,33 @@ def _batching(model: Model, file: OnnxFile) -> Findings:
     closed = [tensor for tensor in tensors if tensor.dims[:1] != (-1,)]
     if model.batches:
         for tensor in closed:
-            yield Finding(f"max_batch_size > 0, and in {model.file.name} the first axis is not open", tensor.name)
+            yield Finding(f"max_batch_size > 0 needs an open first axis in {model.file.name}", tensor.name)
     elif not closed and not (model.config.input and model.config.output):
-        yield Finding("max_batch_size is 0 and every first axis is open: Triton would set 4 by itself")
+        yield Finding("max_batch_size is 0 and every first axis is open: Triton would set it to 4")
 
 
 def _declared(model: Model, file: OnnxFile) -> Findings:
-    declared = model.declared()
-    if declared.inputs and len(declared.inputs) != len(file.inputs):
-        yield Finding(f"{len(declared.inputs)} inputs, where {model.file.name} has {len(file.inputs)}")
-    for tensors, own, protos in (
-        (declared.inputs, file.inputs, model.config.input),
-        (declared.outputs, file.outputs, model.config.output),
-    ):
+    """Checks the tensors in the config, if there are any, against those of the file."""
+    inputs, outputs = model.config.input, model.config.output
+    if inputs and len(inputs) != len(file.inputs):
+        yield Finding(f"the config has {len(inputs)} inputs, {model.file.name} has {len(file.inputs)}")
+    for tensor in inputs:
+        if tensor.optional and model.batches:
+            yield Finding("an input cannot be optional if max_batch_size > 0", tensor.name)
+    for declared, own in ((inputs, file.inputs), (outputs, file.outputs)):
         by_name = {tensor.name: tensor for tensor in own}
-        for tensor, proto in zip(tensors, protos, strict=True):
-            if tensor.optional and model.batches:
-                yield Finding("an optional input of a model that batches", tensor.name)
-            found = by_name.get(tensor.name)
-            if found is None:
+        for tensor in declared:
+            if tensor.name not in by_name:
                 yield Finding(f"{model.file.name} has no such tensor", tensor.name)
-                continue
-            if tensor.data_type != found.data_type:
-                yield Finding(f"{tensor.data_type}, in {model.file.name} {found.data_type}", tensor.name)
-            dims = tuple(proto.reshape.shape) if proto.HasField("reshape") else tensor.dims
-            full = (-1, *dims) if model.batches else dims
-            # Of inputs the backend takes a number for an open axis; then it refuses every other length at run time.
-            if full != found.dims:
-                more = "" if fits(full, found.dims) else ", which never fits"
-                yield Finding(f"axes {list(full)}, in {model.file.name} {list(found.dims)}{more}", tensor.name)
+            else:
+                yield from _equal(model, tensor, by_name[tensor.name])
+
+
+def _equal(model: Model, declared: Any, own: Tensor) -> Findings:
+    if data_type(declared) != own.data_type:
+        yield Finding(f"{data_type(declared)} in the config, {own.data_type} in {model.file.name}", own.name)
+    dims = tuple(declared.reshape.shape if declared.HasField("reshape") else declared.dims)
+    axes = (-1, *dims) if model.batches else dims
+    # For an input's open axis the backend accepts a number, and then refuses requests of any other length.
+    if axes != own.dims:
+        yield Finding(f"axes {list(axes)} in the config, {list(own.dims)} in {model.file.name}", own.name)

@@ -1,7 +1,7 @@
-"""The names that each backend reads in a config, and what it takes for their values (Triton 24.10).
+"""The parameters that each backend reads in a config, and the values that it accepts (Triton 24.10).
 
-A name that a backend does not know is passed over without a word, so a typing mistake shows nowhere; that of a
-TensorRT option stops the model from loading.
+A backend silently ignores a name that it does not know, so a typing error goes unnoticed. An unknown option of
+TensorRT stops the model from loading.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _INT = r"-?\d+"
 _UNSIGNED = r"\d+"
 _TEXT = ".+"
 
-# This project's own: sam3-serve reads `profile` back; a profile with `image_size` is for networks of that size alone.
+# This project's own: sam3-serve reads `profile`; a profile with `image_size` is only for networks of that size.
 OWN = {"profile": _TEXT, "image_size": _UNSIGNED}
 
 ONNXRUNTIME = {
@@ -43,10 +43,10 @@ PYTORCH = {
     "INTER_OP_THREAD_COUNT": _INT,
 }
 PYTHON = {"EXECUTION_ENV_PATH": _TEXT, "FORCE_CPU_ONLY_INPUT_TENSORS": "yes|no"}
-# The stand-ins are Python models and take this one too; the native backends pass it over.
+# The stand-ins are Python models and read this one too; the native backends ignore it.
 STAND_IN = {"FORCE_CPU_ONLY_INPUT_TENSORS": "yes|no"}
 
-# Of the accelerator `tensorrt`; BF16 and the like came later.
+# Of the accelerator `tensorrt`; later releases add more, such as BF16.
 TENSORRT = {
     "precision_mode": "FP32|FP16|INT8",
     "max_workspace_size_bytes": _UNSIGNED,
@@ -96,7 +96,7 @@ TENSORRT = {
         _TEXT,
     ),
 }
-# Of the accelerator `cuda`: the options of ONNX Runtime 1.19, without those that the backend sets itself.
+# Of the accelerator `cuda`: the options of ONNX Runtime 1.19 that the backend does not set itself.
 CUDA = {
     **dict.fromkeys(
         (
@@ -114,7 +114,7 @@ CUDA = {
     ),
     "tunable_op_max_tuning_duration_ms": _UNSIGNED,
 }
-# The backend overwrites these with its defaults wherever a config has any `parameters`, and ours have `profile`.
+# The backend overwrites these with its defaults if a config has any `parameters`, and ours have `profile`.
 CUDA_ONLY_IN_PARAMETERS = (
     "cudnn_conv_algo_search",
     "gpu_mem_limit",
@@ -124,9 +124,9 @@ CUDA_ONLY_IN_PARAMETERS = (
 
 
 def misread(given: Mapping[str, str], known: Mapping[str, str], reader: str) -> Iterator[str]:
-    """Which of the names `reader` does not read, and which of the values it does not take."""
+    """Names that `reader` does not read, and values that it does not accept, a message each."""
     for name, value in given.items():
         if name not in known:
-            yield f"{reader} reads no parameter {name!r}"
+            yield f"{reader} does not read the parameter {name!r}"
         elif not re.fullmatch(known[name], value):
-            yield f"{reader} takes {known[name].removeprefix('(?i:').rstrip(')')} for {name!r}, not {value!r}"
+            yield f"{reader} accepts {known[name].removeprefix('(?i:').rstrip(')')} for {name!r}, not {value!r}"

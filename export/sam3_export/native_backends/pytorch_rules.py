@@ -1,8 +1,9 @@
-"""What Triton's C++ backend `pytorch` asks of a config and of the TorchScript file it names.
+"""What Triton's C++ backend `pytorch` requires of a config and of the TorchScript file that it names.
 
-Which input is which argument: if the names of all inputs are names of forward's arguments, by name; else if all names
-end in `__<index>`, by index; else by their order in the config. Outputs: by index, else by order. This project's names
-are in capitals, forward's are not, so order it is, and nothing in the backend would notice two that are exchanged.
+The backend assigns inputs to forward's arguments by name if every input is named like an argument, else by index if
+every name ends in `__<index>`, else by their order in the config. It assigns outputs by index, else by order. This
+project's tensors have upper-case names and forward's arguments lower-case ones, so the order decides, and the backend
+would not notice two exchanged tensors.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam3_export.native_backends import parameters
-from sam3_export.native_backends.repository import Finding, Findings, Model
+from sam3_export.native_backends.repository import Finding, Findings, Model, data_type
 
 if TYPE_CHECKING:
     import torch
 
-# The newest that PyTorch 2.5 reads, that of Triton 24.10.
+# The newest that PyTorch 2.5 reads, which Triton 24.10 bundles.
 NEWEST_FILE_FORMAT = 10
 _DATA_TYPES = {f"TYPE_{name}" for name in ("BOOL", "UINT8", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64")}
 _INDEXED = re.compile(r"__(\d+)$")
@@ -30,8 +31,8 @@ _ONCE = "INTER_OP_THREAD_COUNT"
 
 @dataclass(frozen=True)
 class TorchScriptFile:
-    """What a TorchScript file says of itself: forward's arguments (name, type), the number of its results, the
-    operators that name a device, and how often the host waits for a number that is a tensor of the device's."""
+    """The facts of a TorchScript file that the rules need: forward's arguments (name, type), the number of its results,
+    the operators that name a device, and how often the host waits for a number that the device computes."""
 
     format: int
     arguments: tuple[tuple[str, str], ...]
@@ -44,7 +45,7 @@ def read(path: Path) -> TorchScriptFile:
     """Opens the file on the CPU.
 
     Raises:
-        ValueError: it is no TorchScript file.
+        ValueError: the file is not a TorchScript file.
     """
     import torch
 
@@ -54,7 +55,7 @@ def read(path: Path) -> TorchScriptFile:
             version = int(archive.read(record))
         module = torch.jit.load(str(path), map_location="cpu")
     except (zipfile.BadZipFile, StopIteration, RuntimeError) as error:
-        raise ValueError(f"{path.name} is no TorchScript file") from error
+        raise ValueError(f"{path.name} is not a TorchScript file") from error
     schema = module.forward.schema
     result = schema.returns[0].type
     graph = module.inlined_graph  # held while its nodes are used: it owns them
@@ -83,12 +84,12 @@ def _on_device(value: torch.Value) -> bool:
 
 
 def findings(model: Model, file: TorchScriptFile) -> Findings:
-    """Faults of a config together with its file."""
+    """Rules broken by a config and its file."""
     name = model.file.name
     if file.format > NEWEST_FILE_FORMAT:
-        yield Finding(f"{name} has format {file.format}; PyTorch 2.5 reads {NEWEST_FILE_FORMAT}")
+        yield Finding(f"{name} has format {file.format}; PyTorch 2.5 reads {NEWEST_FILE_FORMAT} at most")
     if file.devices:
-        yield Finding(f"{name} names the device it was traced on, in {', '.join(file.devices)}: it runs on no other")
+        yield Finding(f"{name} runs only on the device that it was traced on, named in {', '.join(file.devices)}")
     if file.waits:
         yield Finding(f"{name} makes the host wait {file.waits} times for a number from the GPU")
     for argument, type_ in file.arguments:
@@ -99,19 +100,19 @@ def findings(model: Model, file: TorchScriptFile) -> Findings:
     for rule in parameters.misread(model.parameters, known, "the backend pytorch"):
         yield Finding(rule)
     if model.config.optimization.HasField("execution_accelerators") or model.config.optimization.HasField("graph"):
-        yield Finding("the backend pytorch reads no accelerators and no graph level")
+        yield Finding("the backend pytorch reads neither accelerators nor a graph level")
 
 
 def _declared(model: Model, file: TorchScriptFile) -> Findings:
-    """TorchScript knows no shapes and no results' names: Triton completes nothing, all stands in the config."""
+    """Checks the tensors in the config: Triton completes none, as TorchScript has neither shapes nor result names."""
     inputs, outputs = model.config.input, model.config.output
     for tensors, kind, count in ((inputs, "inputs", len(file.arguments)), (outputs, "outputs", file.results)):
         if len(tensors) != count:
-            yield Finding(f"{len(tensors)} {kind}, where {model.file.name} has {count}")
+            yield Finding(f"the config has {len(tensors)} {kind}, {model.file.name} has {count}")
             return
-    for tensor in (*model.declared().inputs, *model.declared().outputs):
-        if tensor.data_type not in _DATA_TYPES:
-            yield Finding(f"the backend pytorch has no tensors of {tensor.data_type}", tensor.name)
+    for tensor in (*inputs, *outputs):
+        if data_type(tensor) not in _DATA_TYPES:
+            yield Finding(f"the backend pytorch has no tensors of {data_type(tensor)}", tensor.name)
     arguments = [argument for argument, _ in file.arguments]
     names = [tensor.name for tensor in inputs]
     if set(names) <= set(arguments):
@@ -121,7 +122,7 @@ def _declared(model: Model, file: TorchScriptFile) -> Findings:
     else:
         for position, (name, argument) in enumerate(zip(names, arguments, strict=True)):
             if name.lower() != argument:
-                yield Finding(f"input {position} by order, and forward's argument {position} is {argument}", name)
+                yield Finding(f"it is input {position}, but forward's argument {position} is {argument}", name)
     if all(_INDEXED.search(tensor.name) for tensor in outputs):
         yield from _indexed([tensor.name for tensor in outputs], len(outputs))
 
@@ -129,11 +130,11 @@ def _declared(model: Model, file: TorchScriptFile) -> Findings:
 def _indexed(names: list[str], count: int) -> Findings:
     indexes = {name: int(match[1]) for name in names if (match := _INDEXED.search(name))}
     if sorted(indexes.values()) != list(range(count)):
-        yield Finding(f"the indexes in the names {', '.join(indexes)} are not 0 to {count - 1}")
+        yield Finding(f"the indexes in the names {', '.join(indexes)} must be 0 to {count - 1}")
 
 
 def together(models: Iterable[Model]) -> Iterable[tuple[Model, Finding]]:
-    """PyTorch takes the number of its inter-op threads once in a process; 24.10 ends at a second try."""
+    """PyTorch accepts a number of inter-op threads once in a process; Triton 24.10 ends at the second attempt."""
     setting = [model for model in models if model.config.backend == "pytorch" and _ONCE in model.parameters]
     for model in setting[1:]:
-        yield model, Finding(f"{_ONCE} is set by {setting[0].name} already, and only one model can")
+        yield model, Finding(f"{setting[0].name} sets {_ONCE} already, and only one model may")

@@ -1,4 +1,4 @@
-"""The model repository as Triton would load it: for each profile, each model's config and the file it names."""
+"""The model repository as Triton loads it: for each profile, each model's config and the file that it names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule says of a model: `tensor` is empty where it is about the model itself."""
+    """A broken rule; `tensor` is empty if the rule is about the model itself."""
 
     rule: str
     tensor: str = ""
@@ -44,25 +44,16 @@ Findings = Iterator[Finding]
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output; -1 is an open axis. A config's `dims` leave out the batch axis, a model file's have it."""
+    """An input or output; -1 is an open axis. `dims` includes the batch axis."""
 
     name: str
     data_type: str
     dims: tuple[int, ...]
-    optional: bool = False
-
-
-@dataclass(frozen=True)
-class Signature:
-    """The inputs and outputs of a model as Triton knows them once it is loaded, without the batch axis."""
-
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model under one profile: its config, where that was read, and the version folder with its file."""
+    """A model under one profile: its config, the config's path (`label`), and the version folder with its file."""
 
     name: str
     label: str
@@ -75,7 +66,7 @@ class Model:
 
     @property
     def file(self) -> Path:
-        """What the backend opens."""
+        """The file that the backend opens."""
         return self.folder / (self.config.default_model_filename or _DEFAULT_FILES.get(self.config.backend, ""))
 
     @property
@@ -86,17 +77,13 @@ class Model:
     def parameters(self) -> dict[str, str]:
         return {key: value.string_value for key, value in self.config.parameters.items()}
 
-    def declared(self) -> Signature:
-        """What the config itself says of the tensors."""
-        return Signature(tuple(map(_tensor, self.config.input)), tuple(map(_tensor, self.config.output)))
-
     def fault(self, finding: Finding) -> Fault:
         return Fault(self.label, self.name, finding.tensor, finding.rule)
 
 
-def _tensor(declared: Any) -> Tensor:
-    data_type = model_config_pb2.DataType.Name(declared.data_type)
-    return Tensor(declared.name, data_type, tuple(declared.dims), getattr(declared, "optional", False))
+def data_type(declared: Any) -> str:
+    """The name of a data type in a config, such as `TYPE_FP32`."""
+    return model_config_pb2.DataType.Name(declared.data_type)
 
 
 def profiles(repository: Path) -> list[str]:
@@ -106,9 +93,9 @@ def profiles(repository: Path) -> list[str]:
 
 
 def load(repository: Path, profile: str, artifacts: Path | None) -> tuple[dict[str, Model], list[Fault]]:
-    """Every model of the repository under a profile, by name, and the configs that are none.
+    """Every model of the repository under a profile, by name, and a fault for each config that cannot be parsed.
 
-    `artifacts`, where given, has a folder for each exported model, in place of its version folder.
+    `artifacts`, if given, has a folder for each exported model, which replaces the model's version folder.
     """
     root = repository.resolve().parent
     models: dict[str, Model] = {}
