@@ -18,13 +18,13 @@ import numpy as np
 from sam3_export.demo import CHECKPOINT
 from sam3_gateway.settings import DEFAULT_PORT as GATEWAY_PORT
 from sam3_server import ServerError, TritonServer
+from sam3_server.layout import REPORT
 from sam3_server.ports import LOOPBACK, check_free
 from sam3_server.supervisor import supervise
 from sam3_triton import overlay
 from sam3_triton.masks import open_image
 
 REPOSITORY = Path("model_repository")
-REPORT = REPOSITORY / "sam3" / "exports" / "current" / "export.json"
 OUT = Path("out")
 PHOTO = Path("tests/data/golden/coffee.png")
 CLICK = (360, 290)  # x, y in pixels, on the spoon
@@ -74,7 +74,7 @@ def _click_twice() -> None:
     mask = np.asarray(open_image(png).convert("L")) > 0
     overlay(picture, mask, [CLICK]).save(OUT / "overlay.png")
     print(f"Wrote {OUT}/mask.png and {OUT}/overlay.png: {mask.mean():.0%} of the photo is in the mask.")
-    checkpoint: str = json.loads(REPORT.read_text())["checkpoint"]["source"]
+    checkpoint: str = json.loads((REPOSITORY / REPORT).read_text())["checkpoint"]["source"]
     if checkpoint == CHECKPOINT.name:
         print("This is a small demonstration model: it demonstrates the request path, not SAM 3's mask quality.")
     else:

@@ -23,6 +23,7 @@ from sam3_triton import DeadlineExceededError, Sam3Client, Sam3Error, ServerUnav
 
 from sam3_server import installation, profiles
 from sam3_server.errors import ServerError
+from sam3_server.layout import SWAP_LOCK, check_artifacts
 from sam3_server.model_processes import ModelProcess, model_processes, remove_shared_memory
 from sam3_server.ports import LOOPBACK, Ports, check_free
 
@@ -30,9 +31,6 @@ from sam3_server.ports import LOOPBACK, Ports, check_free
 READY_TIMEOUT_S = 600.0
 # How long requests under way may take at a stop before the server is killed.
 STOP_TIMEOUT_S = 30
-# sam3-export waits on this lock before it swaps artifacts (see sam3_export.installation).
-SWAP_LOCK = Path("sam3") / "exports" / ".swap.lock"
-ARTIFACT_MODELS = ("sam3_image_encoder", "sam3_mask_decoder")
 
 _LOAD_FAILURE = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*)")
 _TABLE_FAILURE = re.compile(r"\| (?P<model>\w+) +\| \d+ +\| UNAVAILABLE: (?P<reason>.*?) *\|?$")
@@ -162,11 +160,7 @@ class TritonServer:
                     f"{folder}: an empty folder, which Triton takes for a model; delete it "
                     "(an update that removes a model leaves what Python has cached there)"
                 )
-        for model in ARTIFACT_MODELS:
-            if not (self.repository / model / "1").is_dir():
-                raise ServerError(
-                    f"{self.repository / model}: no artifact is installed; run sam3-export --checkpoint PATH"
-                )
+        check_artifacts(self.repository)
         for name, port in (("http", self.ports.http), ("grpc", self.ports.grpc), ("metrics", self.ports.metrics)):
             check_free(self.address, port, f"choose another one with --{name}-port")
 

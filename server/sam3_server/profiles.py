@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sam3_server.cores import usable_cores
 from sam3_server.errors import ServerError
+from sam3_server.layout import CURRENT
 
 CONFIGS = "ensemble_configs"
 # To ONNX Runtime 0 means all cores of the host, in a container with a share of them too.
@@ -50,7 +51,7 @@ def _for_this_machine(config: str) -> str:
 
 def _for_this_export(config: str, repository: Path) -> str:
     """A config whose TensorRT engines have a folder for each export, so that none is taken for another's."""
-    export = (repository / "sam3" / "exports" / "current").resolve().name
+    export = (repository / CURRENT).resolve().name
     return _ENGINES.sub(rf"\g<1>/{export}\g<2>", config)
 
 

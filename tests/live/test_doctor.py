@@ -63,7 +63,7 @@ def test_where_all_is_well(server, exported: Path, doctor: Doctor, scheme: str) 
     ((_, text),) = of(told, "shared memory")
     assert f"enough for the {((64 << 20) + (2 + 2 + 8 + 5) * image) / 1e6:.1f} MB" in text
     ((_, text),) = of(told, "profile")
-    assert text == "default, encoder and decoder alike"
+    assert text == "default, for image encoder and mask decoder"
     assert re.fullmatch(r"a mask came back in \d+ ms", of(told, "click")[0][1])
     assert "sam3_tiny.pt (sha256 " in of(told, "repository")[0][1]
     formats = "onnx + onnx-fp16 + onnx-int8 + torchscript + torchscript-fp16"
@@ -155,7 +155,7 @@ def test_each_of_many_faults_is_told(harmed: str, doctor: Doctor, nvidia_smi: Pa
     assert set(models) <= {"sam3_encode", "sam3_mask_postprocess", "sam3"}
     ((mark, text),) = of(told, "profile")
     assert mark == "fault"
-    assert text.startswith("the encoder was loaded with the profile 'half', the decoder with 'default'")
+    assert text.startswith("the profiles differ: image encoder 'half', mask decoder 'default'")
     assert of(told, "click")[0][0] == "fault"
     ((mark, text),) = of(told, "cache")
     assert mark == "warning"

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sam3_triton.doctor.findings import Finding, megabytes, ok, skipped, warning
-from sam3_triton.doctor.server import CACHE, DECODER, ENCODER, SAM3_BYTES_PER_IMAGE, Configs
+from sam3_triton.doctor.server import CACHE, ENCODER, SAM3_BYTES_PER_IMAGE, Configs
 from sam3_triton.wire import Address
 
 # What the formula of docs/cache.md is made of.
@@ -88,14 +88,15 @@ def check_shared_memory(configs: Configs, here: bool, server: Server | None) -> 
         return skipped("shared memory", "the server is on another machine; run this there")
     if server is None:
         return skipped("shared memory", "no process shows which tritonserver it is that answers")
-    if reason := configs.lacking(CACHE, ENCODER, DECODER):
+    if reason := configs.lacking(CACHE, ENCODER):
         return skipped("shared memory", reason)
     encodes = configs.parameter(CACHE, "max_concurrent_encodes")
     if encodes is None or not encodes.isdecimal():
         return skipped("shared memory", f"the parameter max_concurrent_encodes of {CACHE} is {encodes!r}")
     images = int(encodes) + _SPARE_IMAGES + _SENT_IMAGES
     if configs.is_stand_in(ENCODER):
-        images += configs.largest_batch(ENCODER) + 2 * configs.largest_batch(DECODER)
+        # A component that reads features has its batch twice: as it came, and stacked.
+        images += sum(configs.largest_batch(model) * (1 if model == ENCODER else 2) for model in configs.components)
     needed = _BASE + images * (configs.bytes_per_image() or SAM3_BYTES_PER_IMAGE)
     try:
         total, _, free = shutil.disk_usage(server.shared_memory)

@@ -8,17 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sam3_triton.doctor.findings import Finding, fault, megabytes, ok
-from sam3_triton.doctor.server import DECODER, ENCODER
 
 CURRENT = Path("sam3") / "exports" / "current"
 REPORT = "export.json"
-_FORMATS = {
-    "model.onnx": "onnx",
-    "model.fp16.onnx": "onnx-fp16",
-    "model.int8.onnx": "onnx-int8",
-    "model.pt": "torchscript",
-    "model.fp16.pt": "torchscript-fp16",
-}
 EXPORT_AGAIN = "install them with sam3-export --checkpoint PATH --repository DIR"
 
 
@@ -31,20 +23,21 @@ def check_repository(repository: Path) -> Iterator[Finding]:
     try:
         report = json.loads(path.read_bytes())
         artifacts = {str(name): int(entry["bytes"]) for name, entry in report["artifacts"].items()}
-        yield ok("repository", _told(report, artifacts))
+        components = [str(model) for model in report["components"]]
+        yield ok("repository", _described(report))
     except OSError as error:
         yield fault("repository", f"no artifacts are installed: {path}: {error.strerror}", EXPORT_AGAIN)
         return
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         yield fault("repository", f"{path} is damaged ({type(error).__name__}: {error})", EXPORT_AGAIN)
         return
-    for model in (ENCODER, DECODER):
+    for model in components:
         yield _check_model(repository, model, artifacts)
 
 
-def _told(report: dict[str, Any], artifacts: dict[str, int]) -> str:
+def _described(report: dict[str, Any]) -> str:
     checkpoint, versions = report["checkpoint"], report["versions"]
-    formats = sorted({_FORMATS.get(Path(name).name, Path(name).name) for name in artifacts})
+    formats = sorted({str(entry["format"]) for entry in report["artifacts"].values()})
     return (
         f"{checkpoint['source']} (sha256 {checkpoint['sha256'][:12]}...) as {' + '.join(formats)}, exported at "
         f"{report['exported_at']} with " + ", ".join(f"{name} {version}" for name, version in versions.items())

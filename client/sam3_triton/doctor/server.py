@@ -14,8 +14,12 @@ from sam3_triton.doctor.inspector import Inspector
 from sam3_triton.errors import DeadlineExceededError, Sam3Error, ServerUnavailableError
 from sam3_triton.wire import Address
 
-ENCODER, DECODER, CACHE = "sam3_image_encoder", "sam3_mask_decoder", "sam3_embedding_cache"
-MODELS = ("sam3", "sam3_encode", CACHE, "sam3_preprocess", ENCODER, DECODER, "sam3_mask_postprocess")
+ENCODER, CACHE = "sam3_image_encoder", "sam3_embedding_cache"
+# What every repository of this project serves. The components that sam3-export writes are told from the server's
+# configs, by their backend.
+MODELS = ("sam3", "sam3_encode", CACHE, "sam3_preprocess", ENCODER, "sam3_mask_postprocess")
+_PREFIX = "sam3"
+_EXPORTED_BACKENDS = ("onnxruntime", "pytorch")
 KNOWN_GOOD = "2.51"
 # SAM 3's own size (docs/cache.md).
 SAM3_BYTES_PER_IMAGE = 10_616_832
@@ -27,21 +31,30 @@ _BYTES = {"TYPE_FP32": 4, "TYPE_FP16": 2, "TYPE_BF16": 2}
 
 @dataclass(frozen=True)
 class Configs:
-    """The configs, as loaded, of the models that the checks look at; None where it could not be read, and why."""
+    """The models' configs as loaded; for a model whose config could not be read, the reason."""
 
     by_model: dict[str, dict[str, Any]]
     missing: dict[str, str]
 
     @classmethod
     def of(cls, inspector: Inspector) -> Configs:
-        """Asks for all of them."""
+        """Asks for the configs of all models that the server knows."""
         configs, missing = {}, {}
-        for model in (ENCODER, DECODER, CACHE):
+        try:
+            names = {entry["name"] for entry in inspector.models() if entry["name"].startswith(_PREFIX)}
+        except Sam3Error:  # `check_models` reports it
+            names = set()
+        for model in sorted(names | set(MODELS)):
             try:
                 configs[model] = inspector.config(model)
             except Sam3Error as error:
                 missing[model] = f"the config of {model} cannot be read ({error})"
         return cls(configs, missing)
+
+    @property
+    def components(self) -> list[str]:
+        """The models whose artifacts `sam3-export` writes."""
+        return [model for model, config in self.by_model.items() if config.get("backend") in _EXPORTED_BACKENDS]
 
     def lacking(self, *models: str) -> str:
         """Why not all of these are there; empty where they are."""
@@ -104,17 +117,18 @@ def _other_protocol(address: Address) -> str | None:
 
 
 def check_models(inspector: Inspector) -> Iterator[Finding]:
-    """Whether every model of the line is ready, and why not."""
+    """Whether every model is ready, and if not, why."""
     try:
         index = inspector.models()
     except Sam3Error as error:
         yield skipped("models", f"the server does not tell its repository's index ({error})")
         return
-    states = {model: [entry for entry in index if entry.get("name") == model] for model in MODELS}
+    models = sorted({*MODELS, *(entry["name"] for entry in index if entry["name"].startswith(_PREFIX))})
+    states = {model: [entry for entry in index if entry.get("name") == model] for model in models}
     ready = [model for model, found in states.items() if any(entry.get("state") == "READY" for entry in found)]
-    if len(ready) == len(MODELS):
-        yield ok("models", f"all {len(MODELS)} are ready")
-    for model in MODELS:
+    if len(ready) == len(models):
+        yield ok("models", f"all {len(models)} are ready")
+    for model in models:
         if model in ready:
             continue
         if not states[model]:
@@ -127,33 +141,40 @@ def check_models(inspector: Inspector) -> Iterator[Finding]:
 
 
 def check_profile(configs: Configs) -> Finding:
-    """Whether encoder and decoder were loaded for the same way of deploying, and which."""
-    if reason := configs.lacking(ENCODER, DECODER):
+    """Whether all components were loaded for the same way of deploying, and which."""
+    if reason := configs.lacking(ENCODER):
         return skipped("profile", reason)
-    encoder, decoder = (configs.parameter(model, "profile") for model in (ENCODER, DECODER))
-    if encoder != decoder:
-        text = f"the encoder was loaded with the profile {encoder!r}, the decoder with {decoder!r}"
+    profiles = {model: configs.parameter(model, "profile") for model in configs.components}
+    if len(set(profiles.values())) > 1:
+        text = "the profiles differ: " + ", ".join(f"{_title(model)} {name!r}" for model, name in profiles.items())
         advice = (
             "start it by sam3-serve --profile, or lay ensemble_configs/<profile>/<model>.pbtxt beside each model as "
             "configs/<profile>.pbtxt: Triton takes config.pbtxt without a word where one is missing"
         )
         return fault("profile", text, advice)
-    if encoder is None:
+    (name,) = set(profiles.values())
+    if name is None:
         return warning("profile", "the configs name none", "write the parameter `profile` into them")
-    return ok("profile", f"{encoder}, encoder and decoder alike")
+    return ok("profile", f"{name}, for {' and '.join(map(_title, profiles))}")
 
 
 def check_instances(configs: Configs) -> Finding:
-    """What runs encoder and decoder, and where."""
-    if reason := configs.lacking(ENCODER, DECODER):
+    """What runs the components, and where."""
+    if reason := configs.lacking(ENCODER):
         return skipped("instances", reason)
     parts = []
-    for name, model in (("encoder", ENCODER), ("decoder", DECODER)):
+    for model in configs.components:
         config = configs.by_model[model]
         count = sum(int(group.get("count", 1)) for group in config.get("instance_group", []))
         stand_in = " (this project's stand-in)" if configs.is_stand_in(model) else ""
-        parts.append(f"{name} {count} x {'/'.join(sorted(configs.kinds(model)))}, {config.get('backend')}{stand_in}")
+        kinds = "/".join(sorted(configs.kinds(model)))
+        parts.append(f"{_title(model)} {count} x {kinds}, {config.get('backend')}{stand_in}")
     return ok("instances", "; ".join(parts))
+
+
+def _title(model: str) -> str:
+    """`sam3_image_encoder` as "image encoder"."""
+    return model.removeprefix("sam3_").replace("_", " ")
 
 
 def check_click(url: str) -> Finding:
