@@ -10,7 +10,7 @@ DISTRIBUTIONS := client gateway export server demo
 EXPORTED := model_repository/sam3/exports/current/export.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-client bench full-size-check check clean
+.PHONY: help demo serve test test-client bench full-size-check cache-load check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -31,7 +31,10 @@ bench: $(DEVELOPMENT) $(EXPORTED) ## figures: limit, server, gateway and baselin
 	$(BIN)/python -m benchmarks short
 
 full-size-check: $(DEVELOPMENT) ## SAM 3's own size with random weights: export, serve, compare a mask (16 GB of memory, twenty minutes)
-	$(BIN)/python benchmarks/full_size_check.py
+	$(BIN)/pytest --capture=no tests/acceptance/full_size.py
+
+cache-load: $(DEVELOPMENT) ## the cache under load: right answers, flat memory, warm clicks that do not wait (six minutes)
+	$(BIN)/pytest --capture=no tests/acceptance/cache_load.py
 
 check: $(DEVELOPMENT) ## lint and types
 	$(BIN)/ruff check .

@@ -1,1 +1,10 @@
-"""How close to the limit, how far ahead: `python -m benchmarks --help`."""
+"""Benchmarks: `python -m benchmarks --help`."""
+
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+# The limit and the baselines call the Python models' own functions.
+for _model in ("sam3_preprocess", "sam3_embedding_cache", "sam3_mask_postprocess"):
+    sys.path.append(str(PROJECT / "model_repository" / _model / "1"))

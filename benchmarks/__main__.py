@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -11,14 +13,11 @@ from sam3_server import ServerError
 from sam3_triton import Sam3Error
 from tritonclient.utils import InferenceServerException
 
-from benchmarks import plots, report
-from benchmarks.figures import BenchmarkError
+from benchmarks import PROJECT, plots, report
 from benchmarks.full_size import compare_full_size
 from benchmarks.local import Network, compare
-from benchmarks.model_functions import PROJECT
-from benchmarks.remote import measure_remote
-from benchmarks.results import Results
-from benchmarks.scenarios import LONG, SHORT
+from benchmarks.results import BenchmarkError, Results
+from benchmarks.scenarios import LONG, SHORT, measure_remote
 
 _DEMO = PROJECT / "export" / "sam3_export" / "demo" / "sam3_demo.pt"
 _OUTPUT = Path("out") / "bench"
@@ -26,46 +25,92 @@ _AMOUNTS = {"short": SHORT, "long": LONG}
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How close to the limit, how far ahead.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, text in (
-        ("short", "limit, server, gateway and baselines on this machine, in minutes"),
-        ("long", "the same with many more requests, up to an hour"),
-    ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--repository", type=Path, default=Path("model_repository"), metavar="DIR")
-        command.add_argument("--checkpoint", type=Path, default=_DEMO, help="what was exported into it (%(default)s)")
-        command.add_argument("--config", type=Path, help="its sizes (default: beside the checkpoint, if there)")
-        command.set_defaults(run=_local, amount=name)
-    full_size = commands.add_parser(
-        "full-size", help="SAM 3's own mask decoder with random weights; and the baseline with its own encoder"
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measures how close the server is to the bare networks, and how far ahead of plain services.",
+        epilog="Each command writes its figures as JSON, and a report, into a folder: see COMMAND --help.",
     )
-    full_size.add_argument("--without-encoder", action="store_true", help="leave that baseline out: 8 GB, and minutes")
-    full_size.set_defaults(run=lambda options: compare_full_size(options.output, not options.without_encoder))
-    remote = commands.add_parser("remote", help="a server elsewhere: no limit, no baselines, no memory")
-    remote.add_argument("--url", required=True, metavar="HOST:PORT", help="its gRPC endpoint")
-    remote.add_argument("--http-url", metavar="http://HOST:PORT", help="its HTTP endpoint, to be measured too")
-    remote.add_argument("--gateway", metavar="URL", help="a gateway in front of it, to be measured too")
-    remote.add_argument("--amount", choices=_AMOUNTS, default="short", help="default: %(default)s")
-    remote.set_defaults(run=_remote)
-    again = commands.add_parser("report", help="table and plots anew, of results.json in the output folder")
-    again.set_defaults(run=lambda options: Results.load(options.output / "results.json"))
-    for name, command in commands.choices.items():
-        output = _OUTPUT / "full-size" if name == "full-size" else _OUTPUT
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, text: str, run: Callable[[argparse.Namespace], None], output: Path) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        command.set_defaults(run=run, amount=name)
         command.add_argument("--output", type=Path, default=output, metavar="DIR", help="default: %(default)s")
+        return command
+
+    for name, text in (
+        ("short", "limit, server, gateway and baselines on this machine: ten minutes"),
+        ("long", "the same with many more requests: up to an hour"),
+    ):
+        command = add(name, text, _local, _OUTPUT)
+        _add_repository(command)
+        command.add_argument("--checkpoint", type=Path, default=_DEMO, help="what was exported into it (%(default)s)")
+        command.add_argument("--config", type=Path, help="its sizes (default: the JSON file beside the checkpoint)")
+    text = "the same of SAM 3's own mask decoder, with random weights; and the plain baseline with SAM 3's encoder"
+    command = add("full-size", text, _full_size, _OUTPUT / "full-size")
+    command.add_argument("--without-encoder", action="store_true", help="skip that baseline: 8 GB of memory, minutes")
+    text = "a server on another machine: no limit, no baselines, no memory"
+    command = add("remote", text, _remote, _OUTPUT)
+    command.add_argument("--url", required=True, metavar="HOST:PORT", help="its gRPC endpoint")
+    command.add_argument("--http-url", metavar="http://HOST:PORT", help="its HTTP endpoint, if that is to be measured")
+    command.add_argument("--gateway", metavar="URL", help="a gateway in front of it, if that is to be measured")
+    command.add_argument("--amount", choices=_AMOUNTS, help="default: short")
+    command.set_defaults(amount="short")
+    text = "size, time, memory and masks of every format in a repository, against fp32"
+    _add_repository(add("precisions", text, _precisions, _OUTPUT))
+    command = add("report", "draw the report and plots of a results file again", _report, _OUTPUT)
+    file = _OUTPUT / "results.json"
+    command.add_argument("results", nargs="?", type=Path, default=file, metavar="JSON", help="default: %(default)s")
     return parser
 
 
-def _local(options: argparse.Namespace) -> Results:
+def _add_repository(command: argparse.ArgumentParser) -> None:
+    default = Path("model_repository")
+    command.add_argument("--repository", type=Path, default=default, metavar="DIR", help="default: %(default)s")
+
+
+def _local(options: argparse.Namespace) -> None:
     config = options.config or options.checkpoint.with_suffix(".json")
     network = Network(options.checkpoint, config if config.exists() else None)
     network.check_exported(options.repository)
     title = f"Benchmarks, {options.amount} form, {options.checkpoint.name}"
-    return compare(title, options.repository, network, _AMOUNTS[options.amount])
+    _keep(compare(title, options.repository, network, _AMOUNTS[options.amount]), options.output)
 
 
-def _remote(options: argparse.Namespace) -> Results:
-    return measure_remote(options.url, options.http_url, options.gateway, _AMOUNTS[options.amount])
+def _full_size(options: argparse.Namespace) -> None:
+    _keep(compare_full_size(options.output, not options.without_encoder), options.output)
+
+
+def _remote(options: argparse.Namespace) -> None:
+    results = measure_remote(options.url, options.http_url, options.gateway, _AMOUNTS[options.amount])
+    _keep(results, options.output)
+
+
+def _keep(results: Results, folder: Path) -> None:
+    results.save(folder / "results.json")
+    _show(results, folder)
+
+
+def _report(options: argparse.Namespace) -> None:
+    _show(Results.load(options.results), options.output)
+
+
+def _show(results: Results, folder: Path) -> None:
+    _write(report.markdown(results, plots.draw(results, folder)), folder / "report.md")
+
+
+def _precisions(options: argparse.Namespace) -> None:
+    from benchmarks import precisions  # it needs the demonstration model's scenes, and the others do not
+
+    figures = precisions.compare_precisions(options.repository, _DEMO)
+    (options.output / "precisions.json").write_text(json.dumps(figures, indent=2) + "\n")
+    _write(precisions.markdown(figures), options.output / "precisions.md")
+
+
+def _write(page: str, path: Path) -> None:
+    path.write_text(page)
+    print(page)
+    print(f"Written: {path}; plots and figures are beside it", file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,15 +118,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.output.mkdir(parents=True, exist_ok=True)
-        results = options.run(options)
+        options.run(options)
     except (BenchmarkError, ServerError, Sam3Error, InferenceServerException, aiohttp.ClientError, OSError) as error:
         print(f"benchmarks: {str(error).splitlines()[0]}", file=sys.stderr)
         return 1
-    results.save(options.output / "results.json")
-    page = report.markdown(results, plots.draw(results, options.output))
-    (options.output / "report.md").write_text(page)
-    print(page)
-    print(f"Written: {options.output}/report.md, results.json and plots", file=sys.stderr)
     return 0
 
 

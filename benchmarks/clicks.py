@@ -10,9 +10,10 @@ import struct
 import uuid
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
-from benchmarks.model_functions import PROJECT
+from benchmarks import PROJECT
 
 # Width and height of every image, in pixels.
 SIDE = 1024
@@ -38,23 +39,30 @@ class Click:
 def fresh_images(count: int) -> list[bytes]:
     """JPEG files of `SIDE` x `SIDE` that no server has seen: photos, turned and mirrored, each with its own comment.
 
-    The comment alone makes a file new, so two of them may show the same; that saves no encoder anything.
+    The comment alone makes a file new, so two of them may show the same; the encoder has to run for both.
     """
     photos = _photos()
     return [_with_comment(photos[number % len(photos)], uuid.uuid4().hex.encode()) for number in range(count)]
 
 
 def clicks_on(images: list[bytes], each: int) -> list[Click]:
-    """`each` clicks on every image, in turns, at seeded places that keep a little off the edges."""
+    """`each` clicks on every image, in turns, at seeded places away from the edges."""
     rng = random.Random(0)
     return [Click(image, _place(rng)) for _ in range(each) for image in images]
 
 
 def zipf_trace(images: list[bytes], length: int) -> list[Click]:
-    """Seeded clicks of many people: few images get most of them (`ZIPF_EXPONENT`)."""
+    """Seeded clicks of which a few images get most (`ZIPF_EXPONENT`)."""
     rng = random.Random(0)
     weights = [1 / rank**ZIPF_EXPONENT for rank in range(1, len(images) + 1)]
     return [Click(image, _place(rng)) for image in rng.choices(images, weights, k=length)]
+
+
+def noise_png(side: int) -> bytes:
+    """A PNG of noise, the same each time: 3 * side * side bytes, and a few more."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 @functools.cache

@@ -1,7 +1,7 @@
-"""What most people run: a FastAPI service that encodes the image of every request. The baseline of the benchmarks.
+"""The baseline: a FastAPI service that encodes the image of every request, which is what most people run.
 
-With --last-image it keeps the features of the last image. Same weights, functions and threads as what it is compared
-with; PyTorch, as people load it.
+With --last-image it keeps the features of the last image. It has the weights, functions and threads of what it
+is compared with, in PyTorch.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import numpy as np
 import torch
 import uvicorn
 from fastapi import FastAPI, File, Form, Response
+from image_preprocess import decode, to_network_pixels
+from mask_postprocess import to_mask, to_png
 from sam3_export import checkpoint as checkpoints
-from sam3_export.modules import ImageEncoder, MaskDecoder
-from sam3_export.spec import FOREGROUND, PADDING
-
-from benchmarks.model_functions import decode, to_mask, to_network_pixels, to_png
+from sam3_export.components.click_prompts import FOREGROUND, PADDING
+from sam3_export.components.image_encoder import ImageEncoder
+from sam3_export.components.mask_decoder import MaskDecoder
 
 Embedding = tuple[tuple[torch.Tensor, ...], tuple[int, int]]
 

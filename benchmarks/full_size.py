@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from benchmarks import loads, waterfall
-from benchmarks.figures import BenchmarkError
-from benchmarks.limit import Limit
-from benchmarks.local import LAST_IMAGE_BASELINE, PLAIN_BASELINE, local_target, second_click
-from benchmarks.random_weights import FULL_SIZE, FULL_SIZE_DECODER, copy_bare_repository, write_checkpoint
-from benchmarks.results import Results, about_here
-from benchmarks.scenarios import Amount, Bench
+from sam3_export.architecture import Architecture
+
+from benchmarks import PROJECT, loads
+from benchmarks.local import compare_warm_clicks, local_bench, second_click
+from benchmarks.results import LAST_IMAGE_BASELINE, PLAIN_BASELINE, BenchmarkError, Results
+from benchmarks.scenarios import Amount
 from benchmarks.services import fastapi_baseline
-from benchmarks.systems import Album, Way, baseline_system, limit_system
+from benchmarks.systems import Album, Load, baseline_system
 
 AMOUNT = Amount(
     rounds=10, block=30, requests=32, window_s=1.8, concurrencies=(8,), cold=0, trace_images=0, trace_clicks=0
 )
 # A request of the plain baseline takes most of a minute on two cores.
 _PLAIN_REQUESTS = 2
+_SEED = 0
+FULL_SIZE = Architecture()
+# SAM 3's mask decoder and features behind a backbone of one thin layer.
+FULL_SIZE_DECODER = replace(
+    FULL_SIZE,
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    global_attn_indexes=(),
+)
 
 
 def compare_full_size(folder: Path, with_encoder: bool) -> Results:
     """Limit, server, gateway and the last-image baseline on one decoder; then the plain baseline, which encodes.
 
     Args:
-        folder: for checkpoints, which are taken if they are there already, and for the repository, which is made anew:
-            what is measured must be of this version.
+        folder: for checkpoints, which are kept from run to run, and for the repository, which is made anew, so that
+            this version is what is measured.
         with_encoder: whether the plain baseline is measured: 8 GB of memory, and minutes.
     """
     decoder, repository = folder / "sam3_decoder.pt", folder / "model_repository"
@@ -38,37 +51,45 @@ def compare_full_size(folder: Path, with_encoder: bool) -> Results:
     _export(decoder, repository)
     with ExitStack() as stack:
         title = "Benchmarks, SAM 3's own mask decoder, random weights"
-        bench = Bench(title, stack.enter_context(local_target(repository)), AMOUNT)
+        bench, limit = stack.enter_context(local_bench(title, repository, AMOUNT))
         bench.results.full_size = True
-        bench.results.about = about_here() | bench.results.about
-        limit = Limit(repository, bench.triton)
         last = stack.enter_context(fastapi_baseline(decoder, decoder.with_suffix(".json"), "--last-image"))
-        bench.add(
-            [
-                loads.limit_clicks(limit_system(limit), limit, bench.album, AMOUNT.block),
-                *bench.single_clicks(),
-                second_click(LAST_IMAGE_BASELINE, last, bench.album, AMOUNT.block),
-            ],
-            AMOUNT.rounds,
-        )
-        bench.waterfall()
-        bench.results.waterfalls["limit"] = waterfall.of_limit(limit)
-        bench.concurrent_clicks()
+        compare_warm_clicks(bench, limit, [second_click(LAST_IMAGE_BASELINE, last, bench.album, AMOUNT.block)])
         if with_encoder:
             bench.add([_plain(folder / "sam3.pt", bench.album, stack)])
         return bench.results
 
 
-def _plain(checkpoint: Path, album: Album, stack: ExitStack) -> Way:
+def write_checkpoint(path: Path, architecture: Architecture = FULL_SIZE) -> None:
+    """A file in the layout of `sam3.pt` with seeded random weights, fp32, and its sizes as JSON beside it.
+
+    It shows what SAM 3's size costs, not how good masks are.
+    """
+    import torch
+    from sam3_export import sam3_layout
+
+    torch.manual_seed(_SEED)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    torch.save({"model": sam3_layout.write(architecture.build().state_dict())}, unfinished)
+    path.with_suffix(".json").write_text(json.dumps(asdict(architecture), indent=2) + "\n")
+    unfinished.rename(path)
+
+
+def _plain(checkpoint: Path, album: Album, stack: ExitStack) -> Load:
     if not checkpoint.exists():
-        write_checkpoint(checkpoint, FULL_SIZE)
+        write_checkpoint(checkpoint)
     service = stack.enter_context(fastapi_baseline(checkpoint, None))
     one_image = Album([click for click in album.clicks if click.image is album.clicks[0].image])
     return loads.uploads(baseline_system(service, PLAIN_BASELINE), service, one_image, _PLAIN_REQUESTS, warm_up=False)
 
 
 def _export(checkpoint: Path, repository: Path) -> None:
-    copy_bare_repository(repository)
+    shutil.rmtree(repository, ignore_errors=True)
+    generated = shutil.ignore_patterns("exports", "configs", "__pycache__")
+    shutil.copytree(PROJECT / "model_repository", repository, symlinks=True, ignore=generated)
+    for model in ("sam3_image_encoder", "sam3_mask_decoder"):
+        (repository / model / "1").unlink(missing_ok=True)
     command = [sys.executable, "-m", "sam3_export.cli", "--checkpoint", str(checkpoint), "--formats", "onnx"]
     command += ["--config", str(checkpoint.with_suffix(".json")), "--repository", str(repository)]
     if subprocess.run(command, stdout=sys.stderr).returncode:

@@ -1,4 +1,4 @@
-"""Multipart uploads to `/predict/mask`, as callers of that contract send them, so many at one time."""
+"""Multipart uploads to `/predict/mask`, as callers of that contract send them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import aiohttp
 
 from benchmarks.clicks import Click
-from benchmarks.figures import BenchmarkError, Latency
+from benchmarks.results import BenchmarkError, Latency
 
-# The full-size network encodes for a minute; eight callers wait for one another.
+# The full-size network encodes for a minute, and eight callers wait for one another.
 _TIMEOUT = aiohttp.ClientTimeout(total=1200)
 
 

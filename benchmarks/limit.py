@@ -1,4 +1,4 @@
-"""The time below which no server can go: the same networks and functions, called one after another in one process."""
+"""The limit: the same networks and functions, called one after another in one process. No server can be faster."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import cv2
 import numpy as np
 import onnxruntime
 import tritonclient.grpc as triton
+from image_preprocess import decode, to_network_pixels
+from mask_postprocess import to_mask, to_png
+from prompts import Prompt, lay_out
 
 from benchmarks.clicks import Click
-from benchmarks.model_functions import Prompt, decode, lay_out, to_mask, to_network_pixels, to_png
 
 Arrays = dict[str, np.ndarray]
-_ENCODER, _DECODER = "sam3_image_encoder", "sam3_mask_decoder"
+ENCODER, DECODER = "sam3_image_encoder", "sam3_mask_decoder"
 # Parameters of the ONNX Runtime backend, and what they set.
 _THREADS = {"intra_op_thread_count": "intra_op_num_threads", "inter_op_thread_count": "inter_op_num_threads"}
 
@@ -32,10 +34,10 @@ class Limit:
             server: says which file and which thread settings it runs each network with.
         """
         cv2.setNumThreads(1)  # as sam3_mask_postprocess does
-        self._encoder = _session(repository, server, _ENCODER)
-        self._decoder = _session(repository, server, _DECODER)
+        self._encoder = _session(repository, server, ENCODER)
+        self._decoder = _session(repository, server, DECODER)
         self._side = self._encoder.get_inputs()[0].shape[1]
-        # Seconds of each step, one entry a call, for the steps of a click beside those of the server.
+        # Seconds of each step, one entry a call, for the waterfall.
         self.steps: dict[str, list[float]] = {}
 
     def encode(self, image: bytes) -> Arrays:

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from sam3_triton import CachedImage, Sam3Client
-from sam3_triton.conversations import segment
-from sam3_triton.prompts import Prompt
+import numpy as np
+from sam3_triton import Sam3Client
+from sam3_triton.shared_memory import SharedMemoryTransport
+from sam3_triton.transport import Transport, connect
 from sam3_triton.wire import MODEL, Call, tensors
 from tritonclient import grpc
 
-from benchmarks.clicks import Click, clicks_on, fresh_images
-from benchmarks.figures import BenchmarkError, Latency
+from benchmarks.clicks import Click, clicks_on, fresh_images, noise_png
 from benchmarks.http_load import post_clicks
 from benchmarks.limit import Limit
 from benchmarks.perf_analyzer import PerfAnalyzer, Requests, Window, write_data
+from benchmarks.results import BenchmarkError, Latency, Scenario, Tool
 from benchmarks.services import Service
-from benchmarks.systems import Album, System, Way
+from benchmarks.systems import Album, Load, System
 
-WARM_BY_ID, WARM_BY_BYTES, COLD = "warm by id", "warm by bytes", "cold"
-TRACE, TOGETHER = "click trace", "first clicks together"
-PERF, CLIENT, PLAIN, UPLOADS = "perf_analyzer", "Sam3Client", "plain calls", "uploads"
-PREPARED = "tritonclient"
-# How long a system is loaded before its turn counts: from idle, the first clicks find caches and cores cold, where
-# perf_analyzer's windows are long enough not to show it.
+# How long a system is loaded before its turn counts. After a pause, caches and cores are cold for the first clicks;
+# perf_analyzer's windows are long enough to hide that, ours are not.
 _WARM_UP_S = 1.5
-# Of images on which a warm click may fall, and of clicks on each.
+# Images on which a warm click may fall, and clicks on each.
 IMAGES, CLICKS_EACH = 8, 4
 # A file of cold requests holds so many more images than are counted, since callers do not take them evenly.
 _SPARE = 1.5
+_OUTPUTS = ("MASKS", "SCORES", "LOW_RES_LOGITS", "IMAGE_ID", "CACHE_HIT")
+_TIMEOUT_S = 60
 
 
 def warm_album(system: System, client: Sam3Client, images: int = IMAGES) -> Album:
@@ -45,8 +45,8 @@ def warm_album(system: System, client: Sam3Client, images: int = IMAGES) -> Albu
     return Album(clicks, system.work().encodes - before.encodes)
 
 
-def limit_clicks(system: System, limit: Limit, album: Album, count: int) -> Way:
-    """Clicks on features that are there already."""
+def limit_clicks(system: System, limit: Limit, album: Album, count: int) -> Load:
+    """Clicks on features that the limit has already."""
     embeddings = {click.image_id: limit.encode(click.image) for click in album.clicks[: album.images]}
     turns = itertools.cycle(album.clicks)
 
@@ -54,33 +54,33 @@ def limit_clicks(system: System, limit: Limit, album: Album, count: int) -> Way:
         return _one_by_one(lambda click: limit.mask(embeddings[click.image_id], click), turns, count)
 
     known = Album(album.clicks, len(embeddings))
-    return Way(system, WARM_BY_ID, "in process", PLAIN, _warmed_up(run), known)
+    return Load(system, Scenario.WARM_BY_ID, "in process", Tool.PLAIN, _warmed_up(run), known)
 
 
-def limit_cold(system: System, limit: Limit, count: int) -> Way:
+def limit_cold(system: System, limit: Limit, count: int) -> Load:
     """The first click on an image."""
 
     def run() -> Latency:
-        clicks = iter(clicks_on(fresh_images(count), 1))
+        clicks = clicks_on(fresh_images(count), 1)
         return _one_by_one(lambda click: limit.mask(limit.encode(click.image), click), clicks, count)
 
-    return Way(system, COLD, "in process", PLAIN, run, None)
+    return Load(system, Scenario.COLD, "in process", Tool.PLAIN, run, None)
 
 
-def client_clicks(system: System, client: Sam3Client, album: Album, count: int) -> Way:
+def client_clicks(system: System, client: Sam3Client, album: Album, count: int) -> Load:
     """Clicks by id through the project's client, which asks for what the limit makes: the mask, and no logits."""
     turns = itertools.cycle(album.clicks)
 
     def click_by_id(click: Click) -> None:
         if not client.predict(image_id=click.image_id, points=[click.point], logits=False).cache_hit:
-            raise BenchmarkError("a warm click was none: its image was not cached any more")
+            raise BenchmarkError("a click that should be warm was not: its image is no longer cached")
 
     run = _warmed_up(lambda: _one_by_one(click_by_id, turns, count))
-    return Way(system, WARM_BY_ID, "gRPC", CLIENT, run, album)
+    return Load(system, Scenario.WARM_BY_ID, "gRPC", Tool.CLIENT, run, album)
 
 
-def prepared_clicks(system: System, url: str, album: Album, count: int) -> Way:
-    """Clicks by id as perf_analyzer sends them: requests made beforehand, answers not looked into."""
+def prepared_clicks(system: System, url: str, album: Album, count: int) -> Load:
+    """Clicks by id as perf_analyzer sends them: requests are made beforehand, answers are not read."""
     client = grpc.InferenceServerClient(url)
     requests = [tensors(grpc, call) for call in map(_call_by_id, album.clicks)]
     turns = itertools.cycle(requests)
@@ -89,22 +89,51 @@ def prepared_clicks(system: System, url: str, album: Album, count: int) -> Way:
         client.infer(MODEL, request[0], outputs=request[1])
 
     run = _warmed_up(lambda: _one_by_one(send, turns, count))
-    return Way(system, WARM_BY_ID, "gRPC", PREPARED, run, album)
+    return Load(system, Scenario.WARM_BY_ID, "gRPC", Tool.PREPARED, run, album)
 
 
 def _call_by_id(click: Click) -> Call:
-    prompt = Prompt.of([click.point], None, None, None, False)
-    return next(segment(CachedImage(click.image_id), prompt, logits=True))
+    points = np.array([click.point], np.float32)
+    return Call({"CACHED_IMAGE_ID": np.array([click.image_id.encode()], np.object_), "POINTS": points}, _OUTPUTS)
 
 
-def client_together(system: System, url: str, images: int, callers: int) -> Way:
-    """As many callers as there are click at one time on an image that nobody has seen, and then on the next one."""
+def image_uploads(system: System, url: str, side: int, count: int) -> list[Load]:
+    """One cached image sent over gRPC, and through shared memory, by the client's own transports.
+
+    The server is asked for the id alone, so nothing but the transport of the bytes differs.
+
+    Args:
+        side: of the image, in pixels; its file has 3 * side * side bytes and a few more.
+    """
+    click = Click(noise_png(side), (0, 0))
+    call = Call({"IMAGE": np.array([click.image], np.object_)}, ("IMAGE_ID",))
+    before = system.work()
+    with closing(connect(url, _TIMEOUT_S)) as transport:
+        transport.infer(call, _TIMEOUT_S)
+    album = Album([click], system.work().encodes - before.encodes)
+
+    def load(way: str, open_transport: Callable[[], Transport]) -> Load:
+        def run() -> Latency:
+            with closing(open_transport()) as transport:
+                transport.infer(call, _TIMEOUT_S)
+                return _one_by_one(lambda call: transport.infer(call, _TIMEOUT_S), itertools.repeat(call), count)
+
+        return Load(system, f"{Scenario.UPLOAD}, {len(click.image) / 1e6:.1f} MB", way, Tool.TRANSPORT, run, album)
+
+    return [
+        load("gRPC", lambda: connect(url, _TIMEOUT_S)),
+        load("shared memory", lambda: SharedMemoryTransport(connect(url, _TIMEOUT_S))),
+    ]
+
+
+def client_together(system: System, url: str, images: int, callers: int) -> Load:
+    """As many callers as there are click at one time on an image that is new, and then on the next one."""
     clicks = [click for click in clicks_on(fresh_images(images), 1) for _ in range(callers)]
-    return replace(client_trace(system, url, clicks, callers), scenario=TOGETHER)
+    return replace(client_trace(system, url, clicks, callers), scenario=Scenario.TOGETHER)
 
 
-def client_trace(system: System, url: str, trace: Sequence[Click], callers: int) -> Way:
-    """A trace as the project's client clicks: the id first, the image where the server lacks it."""
+def client_trace(system: System, url: str, trace: Sequence[Click], callers: int) -> Load:
+    """A trace as the project's client clicks: the id first, the image if the server lacks it."""
 
     def run() -> Latency:
         with Sam3Client(url) as client, ThreadPoolExecutor(callers) as pool:
@@ -118,7 +147,7 @@ def client_trace(system: System, url: str, trace: Sequence[Click], callers: int)
             seconds = list(pool.map(timed, trace))
             return Latency.of(seconds, time.perf_counter() - started)
 
-    return Way(system, TRACE, "gRPC", CLIENT, run, Album(trace), callers)
+    return Load(system, Scenario.TRACE, "gRPC", Tool.CLIENT, run, Album(trace), callers)
 
 
 def perf_clicks(
@@ -131,64 +160,65 @@ def perf_clicks(
     by: str,
     concurrency: int = 1,
     rate: float | None = None,
-) -> Way:
+) -> Load:
     """Warm clicks through perf_analyzer, their images named by `id` or sent as `bytes`."""
     data = write_data(perf.folder / f"{system.name} {by}.json", album.clicks, by)
-    scenario = {"id": WARM_BY_ID, "bytes": WARM_BY_BYTES}[by]
+    scenario = {"id": Scenario.WARM_BY_ID, "bytes": Scenario.WARM_BY_BYTES}[by]
 
     def run() -> Latency:
         return perf.run(url, data, window, concurrency=concurrency, rate=rate)
 
-    return Way(system, scenario, protocol(url), PERF, run, album, None if rate else concurrency, rate)
+    return Load(system, scenario, protocol(url), Tool.PERF, run, album, None if rate else concurrency, rate)
 
 
-def perf_trace(system: System, perf: PerfAnalyzer, url: str, trace: Album, callers: int) -> Way:
+def perf_trace(system: System, perf: PerfAnalyzer, url: str, trace: Album, callers: int) -> Load:
     """A trace through perf_analyzer, each click with its image."""
     data = write_data(perf.folder / "trace.json", trace.clicks, "bytes")
 
     def run() -> Latency:
         return perf.run(url, data, Requests(len(trace.clicks)), concurrency=callers)
 
-    return Way(system, TRACE, protocol(url), PERF, run, trace, callers)
+    return Load(system, Scenario.TRACE, protocol(url), Tool.PERF, run, trace, callers)
 
 
-def perf_cold(system: System, perf: PerfAnalyzer, url: str, count: int, concurrency: int) -> Way:
-    """Every request brings an image that nobody has seen."""
+def perf_cold(system: System, perf: PerfAnalyzer, url: str, count: int, concurrency: int) -> Load:
+    """Every request brings a new image."""
 
     def run() -> Latency:
         clicks = clicks_on(fresh_images(int(_SPARE * count)), 1)
         data = write_data(perf.folder / "cold.json", clicks, "bytes")
         return perf.run(url, data, Requests(count), concurrency=concurrency)
 
-    return Way(system, COLD, protocol(url), PERF, run, None, concurrency)
+    return Load(system, Scenario.COLD, protocol(url), Tool.PERF, run, None, concurrency)
 
 
 def uploads(
     system: System, service: Service, album: Album, count: int, concurrency: int = 1, warm_up: bool = True
-) -> Way:
+) -> Load:
     """Clicks on known images, posted with the whole image each time.
 
     Args:
-        warm_up: not worth the minutes where each request encodes at SAM 3's own size.
+        warm_up: False where each request encodes at SAM 3's own size: a warm-up would take minutes.
     """
 
     def run() -> Latency:
         return post_clicks(service.url, album.clicks, count, concurrency)
 
-    return Way(system, WARM_BY_BYTES, "HTTP", UPLOADS, _warmed_up(run) if warm_up else run, album, concurrency)
+    warmed_up = _warmed_up(run) if warm_up else run
+    return Load(system, Scenario.WARM_BY_BYTES, "HTTP", Tool.UPLOADS, warmed_up, album, concurrency)
 
 
-def cold_uploads(system: System, service: Service, count: int, concurrency: int = 1) -> Way:
-    """Posts of images that nobody has seen."""
+def cold_uploads(system: System, service: Service, count: int) -> Load:
+    """Posts of images that are new."""
 
     def run() -> Latency:
-        return post_clicks(service.url, clicks_on(fresh_images(count), 1), count, concurrency)
+        return post_clicks(service.url, clicks_on(fresh_images(count), 1), count)
 
-    return Way(system, COLD, "HTTP", UPLOADS, run, None, concurrency)
+    return Load(system, Scenario.COLD, "HTTP", Tool.UPLOADS, run, None)
 
 
 def protocol(url: str) -> str:
-    """What a URL is spoken to in, in words."""
+    """The protocol of a URL, in words."""
     return "HTTP" if url.startswith("http://") else "gRPC"
 
 
@@ -202,10 +232,10 @@ def _warmed_up(run: Callable[[], Latency]) -> Callable[[], Latency]:
     return run_warm
 
 
-def _one_by_one(call: Callable[[Any], object], clicks: Iterator[Any], count: int) -> Latency:
+def _one_by_one(call: Callable[[Any], object], arguments: Iterable[Any], count: int) -> Latency:
     seconds = []
-    for click in itertools.islice(clicks, count):
+    for argument in itertools.islice(arguments, count):
         started = time.perf_counter()
-        call(click)
+        call(argument)
         seconds.append(time.perf_counter() - started)
     return Latency.of(seconds)

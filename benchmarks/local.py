@@ -14,21 +14,22 @@ from sam3_server import TritonServer
 from sam3_triton import Sam3Client
 
 from benchmarks import loads, waterfall
-from benchmarks.figures import BenchmarkError
 from benchmarks.http_load import post_clicks
 from benchmarks.limit import Limit
-from benchmarks.observer import family
 from benchmarks.perf_analyzer import Window
-from benchmarks.response_cache import NAME as RESPONSE_CACHE
-from benchmarks.response_cache import serving_with_response_cache
-from benchmarks.results import Results, about_here
+from benchmarks.results import (
+    CALLERS,
+    LAST_IMAGE_BASELINE,
+    LIMIT,
+    PLAIN_BASELINE,
+    RESPONSE_CACHE,
+    BenchmarkError,
+    Results,
+    about_here,
+)
 from benchmarks.scenarios import Amount, Bench, Target
-from benchmarks.services import Service, fastapi_baseline, gateway, serving
-from benchmarks.systems import Album, Way, baseline_system, limit_system, triton_system
-
-PLAIN_BASELINE, LAST_IMAGE_BASELINE = "FastAPI", "FastAPI, last image"
-# Callers, and images that they click on, of the comparison of throughput.
-CALLERS = 8
+from benchmarks.services import Service, fastapi_baseline, gateway, serving, serving_with_response_cache
+from benchmarks.systems import Album, Load, System, baseline_system, family, limit_system, triton_system
 
 
 @dataclass(frozen=True)
@@ -57,52 +58,60 @@ class Network:
 
 
 @contextmanager
-def local_target(repository: Path) -> Iterator[Target]:
-    """A server over a copy of a repository, and a gateway in front of it."""
+def local_bench(title: str, repository: Path, amount: Amount) -> Iterator[tuple[Bench, Limit]]:
+    """A run over a copy of a repository with a gateway in front of the server, and the limit with its networks."""
     with (
         tempfile.TemporaryDirectory(prefix="sam3-trace-") as folder,
         serving(repository, waterfall.flags(Path(folder))) as server,
         gateway(server.grpc_url) as front,
     ):
-        yield Target(server.grpc_url, f"http://{server.http_url}", front, family(server.pid), Path(folder))
+        target = Target(server.grpc_url, f"http://{server.http_url}", front, family(server.pid), Path(folder))
+        bench = Bench(title, target, amount)
+        bench.results.about = about_here() | bench.results.about
+        yield bench, Limit(repository, bench.triton)
 
 
 def compare(title: str, repository: Path, network: Network, amount: Amount) -> Results:
     """Limit, server and gateway over `repository`, and the baselines over the checkpoint that it was exported from."""
     with ExitStack() as stack:
-        bench = Bench(title, stack.enter_context(local_target(repository)), amount)
-        bench.results.about = about_here() | bench.results.about
-        limit = Limit(repository, bench.triton)
-        limits = limit_system(limit)
+        bench, limit = stack.enter_context(local_bench(title, repository, amount))
         baselines = {
             name: stack.enter_context(fastapi_baseline(network.checkpoint, network.config, *flags))
             for name, flags in ((PLAIN_BASELINE, ()), (LAST_IMAGE_BASELINE, ("--last-image",)))
         }
         cached = stack.enter_context(serving_with_response_cache(repository))
-        in_turns = [
-            loads.limit_clicks(limits, limit, bench.album, amount.block),
-            *bench.single_clicks(),
+        cache_system = triton_system(cached.grpc_url, *family(cached.pid), name=RESPONSE_CACHE)
+        others = [
             second_click(LAST_IMAGE_BASELINE, baselines[LAST_IMAGE_BASELINE], bench.album, amount.block),
-            # Where every request encodes, a few say as much.
+            # Every request encodes, so a few are enough.
             second_click(PLAIN_BASELINE, baselines[PLAIN_BASELINE], bench.album, max(2, amount.block // 10)),
+            *response_cache_clicks(bench, cache_system, cached, (1,)),
         ]
-        bench.add([*in_turns, *response_cache_clicks(bench, cached, (1,))], amount.rounds)
-        bench.waterfall()
-        bench.results.waterfalls["limit"] = waterfall.of_limit(limit)
-        bench.concurrent_clicks()
-        bench.add(response_cache_clicks(bench, cached, amount.concurrencies))
+        compare_warm_clicks(bench, limit, others)
+        bench.add(response_cache_clicks(bench, cache_system, cached, amount.concurrencies))
         for name, service in baselines.items():
             clicks = Album(bench.album.clicks)
             bench.add([loads.uploads(baseline_system(service, name), service, clicks, 4 * CALLERS, CALLERS)])
         bench.open_loop()
-        bench.add([loads.limit_cold(limits, limit, amount.cold)])
+        bench.add([loads.limit_cold(limit_system(limit), limit, amount.cold)])
         bench.cold()
         bench.click_trace(bench.system, bench.target.grpc_url)
-        bench.click_trace(triton_system(cached.grpc_url, *family(cached.pid), name=RESPONSE_CACHE), cached.grpc_url)
+        bench.click_trace(cache_system, cached.grpc_url)
+        bench.image_uploads()
         return bench.results
 
 
-def second_click(name: str, service: Service, album: Album, count: int) -> Way:
+def compare_warm_clicks(bench: Bench, limit: Limit, others: list[Load]) -> None:
+    """One warm click at a time: limit, server and gateway in turns with `others`; then where its time goes, and several
+    clicks at a time."""
+    first = loads.limit_clicks(limit_system(limit), limit, bench.album, bench.amount.block)
+    bench.add([first, *bench.single_clicks(), *others], bench.amount.rounds)
+    bench.waterfall()
+    bench.results.waterfalls[LIMIT] = waterfall.of_limit(limit)
+    bench.concurrent_clicks()
+
+
+def second_click(name: str, service: Service, album: Album, count: int) -> Load:
     """Clicks on an image that a baseline has just had."""
     first = album.clicks[0]
     post_clicks(service.url, [first], 1)
@@ -110,11 +119,12 @@ def second_click(name: str, service: Service, album: Album, count: int) -> Way:
     return loads.uploads(baseline_system(service, name), service, Album(clicks, encodes=1), count)
 
 
-def response_cache_clicks(bench: Bench, server: TritonServer, concurrencies: tuple[int, ...]) -> list[Way]:
-    """Warm clicks by bytes; by id there is nothing to find."""
+def response_cache_clicks(
+    bench: Bench, system: System, server: TritonServer, concurrencies: tuple[int, ...]
+) -> list[Load]:
+    """Warm clicks by bytes; an id finds nothing in Triton's response cache."""
     if bench.perf is None:
         return []
-    system = triton_system(server.grpc_url, *family(server.pid), name=RESPONSE_CACHE)
     with Sam3Client(server.grpc_url) as client:
         album = loads.warm_album(system, client)
     window = Window(bench.amount.window_s)

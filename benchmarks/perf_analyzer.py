@@ -20,7 +20,7 @@ from typing import Any
 from sam3_triton.wire import MODEL
 
 from benchmarks.clicks import Click
-from benchmarks.figures import BenchmarkError, Latency
+from benchmarks.results import BenchmarkError, Latency
 
 # The last wheel whose perf_analyzer runs with a glibc older than 2.38, and the libraries that it wants.
 _WHEEL = "tritonclient==2.48.0"

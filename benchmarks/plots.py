@@ -9,9 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot, ticker
 
-from benchmarks import loads
-from benchmarks.figures import Row
-from benchmarks.results import Results
+from benchmarks.results import LIMIT, Results, Row, Scenario, Tool
 
 _COLOURS = {
     "client": "#8d99ae",
@@ -38,8 +36,8 @@ def _latency(results: Results, path: Path) -> str:
     figure, axes = pyplot.subplots(figsize=(10, 5))
     series: dict[str, list[Row]] = {}
     for row in results.rows:
-        if row.scenario in (loads.WARM_BY_ID, loads.WARM_BY_BYTES) and row.concurrency and row.system != "limit":
-            kind = "" if row.tool == loads.UPLOADS else f", {row.scenario}, {row.way}, {row.tool}"
+        if row.scenario in (Scenario.WARM_BY_ID, Scenario.WARM_BY_BYTES) and row.concurrency and row.system != LIMIT:
+            kind = "" if row.tool == Tool.UPLOADS else f", {row.scenario}, {row.way}, {row.tool}"
             series.setdefault(f"{row.system}{kind}", []).append(row)
     for name, rows in series.items():
         rows.sort(key=lambda row: row.concurrency or 0)
@@ -52,7 +50,7 @@ def _latency(results: Results, path: Path) -> str:
             color=line.get_color(),
             alpha=0.12,
         )
-    if limit := results.find("limit", loads.WARM_BY_ID, loads.PLAIN):
+    if limit := results.find(LIMIT, Scenario.WARM_BY_ID, Tool.PLAIN):
         axes.axhline(limit.latency.median_ms, color="black", linestyle=":", label="limit, one caller")
     axes.set(xscale="log", yscale="log", xlabel="callers at one time", ylabel="ms: median, shaded up to p90")
     ticks = sorted({row.concurrency for rows in series.values() for row in rows if row.concurrency})

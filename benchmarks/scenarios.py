@@ -1,4 +1,4 @@
-"""What is measured of a server: the loads of perf_analyzer, of the project's client and of uploads."""
+"""What is measured of a server, on this machine or another: by perf_analyzer, the project's client, and uploads."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ import tritonclient.grpc as triton
 from sam3_triton import Sam3Client
 from sam3_triton.wire import CHANNEL_ARGUMENTS
 
-from benchmarks import loads, waterfall
+from benchmarks import PROJECT, loads, waterfall
 from benchmarks.clicks import Click, fresh_images, zipf_trace
-from benchmarks.figures import BenchmarkError
-from benchmarks.model_functions import PROJECT
-from benchmarks.observer import family
 from benchmarks.perf_analyzer import PerfAnalyzer, Window
-from benchmarks.results import Results
+from benchmarks.results import GATEWAY, SAM3, BenchmarkError, Results, Scenario, Tool, about_here
 from benchmarks.services import Service
-from benchmarks.systems import Album, System, Way, measure, triton_system
+from benchmarks.systems import Album, Load, System, family, measure, triton_system
 
-# What downloads take once; not an output of a run.
+# Downloads are kept here from run to run.
 TOOLS = PROJECT / "out" / "bench" / "tools"
-# Arrivals of an open loop, as shares of what eight callers at a time were answered.
+# Arrivals of an open loop, as shares of the answers that eight callers at a time got.
 LOAD_SHARES = (0.4, 0.7)
+# Sides of the images that are sent over gRPC and through shared memory: files of 0.5, 4.3 and 18.8 MB.
+UPLOAD_SIDES, _UPLOADS = (400, 1200, 2500), 8
 _TRACE_CALLERS = 4
 _TRACED_CLICKS = 60
 
@@ -35,12 +34,12 @@ class Amount:
     """How much is measured.
 
     Attributes:
-        rounds: in which those that are compared take turns at one request at a time.
+        rounds: in which systems that are compared take turns at one request at a time.
         block: requests of each in a round; perf_analyzer measures for `window_s` instead.
         requests: uploads of a row at several requests at a time.
-        window_s: seconds that perf_analyzer measures warm clicks for.
+        window_s: seconds for which perf_analyzer measures warm clicks.
         concurrencies: requests at one time, beside 1.
-        cold: requests of a row of images that nobody has seen.
+        cold: requests of a row of new images.
         trace_images: of a click trace.
         trace_clicks: of a click trace.
     """
@@ -64,10 +63,10 @@ class Target:
     """A server to measure.
 
     Attributes:
-        http_url: `http://host:port` of its HTTP endpoint; None where only gRPC is measured.
+        http_url: `http://host:port` of its HTTP endpoint; None to measure gRPC alone.
         gateway: in front of it; None without.
-        processes: whose memory counts.
-        trace_folder: where it can be told to trace into; None where it runs elsewhere.
+        processes: whose memory counts; none if it runs on another machine.
+        trace_folder: where it can write traces; None if it runs on another machine.
     """
 
     grpc_url: str
@@ -78,7 +77,7 @@ class Target:
 
     @property
     def urls(self) -> list[str]:
-        """Of each protocol that is measured."""
+        """One for each protocol that is measured."""
         return [self.grpc_url] + ([self.http_url] if self.http_url else [])
 
     def system(self) -> System:
@@ -88,7 +87,7 @@ class Target:
     def gateway_system(self) -> System:
         """The gateway with the server behind it."""
         gateway = family(self.gateway.pid) if self.gateway and self.gateway.pid else ()
-        return triton_system(self.grpc_url, *self.processes, *gateway, name="gateway")
+        return triton_system(self.grpc_url, *self.processes, *gateway, name=GATEWAY)
 
 
 class Bench:
@@ -105,12 +104,12 @@ class Bench:
         self.album = loads.warm_album(self.system, self.client)
         self.perf = self._find_perf_analyzer()
 
-    def add(self, ways: Iterable[Way], rounds: int = 1) -> None:
+    def add(self, ways: Iterable[Load], rounds: int = 1) -> None:
         """Measures, and keeps the rows."""
         self.results.rows += measure(list(ways), rounds)
 
-    def single_clicks(self) -> list[Way]:
-        """A warm click at a time, by each way there is; to be measured in turns."""
+    def single_clicks(self) -> list[Load]:
+        """One warm click at a time, by each transport and tool; to be measured in turns."""
         block, seconds = self.amount.block, self.amount.window_s
         ways = [loads.client_clicks(self.system, self.client, self.album, block)]
         if self.perf:
@@ -139,7 +138,7 @@ class Bench:
 
     def open_loop(self) -> None:
         """Warm clicks by id that arrive as a Poisson process."""
-        known = self.results.find("sam3", loads.WARM_BY_ID, loads.PERF, "gRPC", 8)
+        known = self.results.find(SAM3, Scenario.WARM_BY_ID, Tool.PERF, "gRPC", 8)
         if self.perf and known:
             for share in LOAD_SHARES:
                 rate = max(1, round(share * known.latency.throughput))
@@ -147,7 +146,7 @@ class Bench:
                 self.add([loads.perf_clicks(self.system, self.perf, url, self.album, window, by="id", rate=rate)])
 
     def cold(self) -> None:
-        """Every image new."""
+        """Every image is new."""
         count = self.amount.cold
         if self.perf:
             for concurrency in (1, 4):
@@ -156,7 +155,7 @@ class Bench:
             self.add([loads.cold_uploads(self.target.gateway_system(), self.target.gateway, count)])
 
     def click_trace(self, system: System, url: str) -> None:
-        """Few images get most clicks; and eight callers that all want the same new image."""
+        """A few images get most clicks; then eight callers at a time want the same new image."""
         images, length = self.amount.trace_images, self.amount.trace_clicks
         self.add([loads.client_trace(system, url, zipf_trace(fresh_images(images), length), _TRACE_CALLERS)])
         if self.perf:
@@ -164,23 +163,41 @@ class Bench:
             self.add([loads.perf_trace(system, self.perf, url, trace, _TRACE_CALLERS)])
         self.add([loads.client_together(system, url, images, 2 * _TRACE_CALLERS)])
 
+    def image_uploads(self) -> None:
+        """What shared memory saves; the server must share /dev/shm with this process."""
+        for side in UPLOAD_SIDES:
+            self.add(loads.image_uploads(self.system, self.target.grpc_url, side, _UPLOADS), self.amount.rounds)
+
     def waterfall(self) -> None:
-        """Where a warm click's time goes."""
+        """Where the time of a warm click goes."""
         if self.target.trace_folder:
 
             def one(click: Click) -> Callable[[], object]:
                 return lambda: self.client.predict(image_id=click.image_id, points=[click.point], logits=False)
 
-            # What ran before has the caches and cores: it would be drawn as the models' own time.
+            # Another load has just had the caches and cores; without a warm-up that would count as the models' time.
             loads.client_clicks(self.system, self.client, self.album, self.amount.block).run()
             clicks = [one(click) for click in itertools.islice(itertools.cycle(self.album.clicks), _TRACED_CLICKS)]
-            self.results.waterfalls["sam3"] = waterfall.of_server(self.triton, self.target.trace_folder, clicks)
+            self.results.waterfalls[SAM3] = waterfall.of_server(self.triton, self.target.trace_folder, clicks)
 
     def _find_perf_analyzer(self) -> PerfAnalyzer | None:
         try:
             perf = PerfAnalyzer.find(TOOLS)
         except BenchmarkError as error:
-            self.results.notes.append(f"Without perf_analyzer, which could not be had: {error}")
+            self.results.notes.append(f"Measured without perf_analyzer: {error}")
             return None
         self.results.about["perf_analyzer"] = perf.version()
         return perf
+
+
+def measure_remote(grpc_url: str, http_url: str | None, gateway_url: str | None, amount: Amount) -> Results:
+    """All that can be measured from outside; the machine in the results is the one that sends."""
+    gateway = Service(gateway_url.rstrip("/")) if gateway_url else None
+    bench = Bench(f"Benchmarks of {grpc_url}", Target(grpc_url, http_url, gateway), amount)
+    bench.results.about = {f"caller's {name}": value for name, value in about_here().items()} | bench.results.about
+    bench.add(bench.single_clicks(), amount.rounds)
+    bench.concurrent_clicks()
+    bench.open_loop()
+    bench.cold()
+    bench.click_trace(bench.system, grpc_url)
+    return bench.results

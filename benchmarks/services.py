@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from sam3_server import Ports, TritonServer
+from sam3_server import Ports, TritonServer, installation
 
-from benchmarks.figures import BenchmarkError
+from benchmarks.results import BenchmarkError
 
-# The full-size network takes a minute to be built and loaded.
+# The full-size network takes a minute to build and load.
 _START_TIMEOUT_S = 300
+# Of the response cache's keys and values together: the default of the project's own cache.
+_RESPONSE_CACHE_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,12 @@ class Service:
     """An HTTP service with the contract of `/predict/mask`."""
 
     url: str
-    pid: int | None = None  # None where it runs elsewhere
+    pid: int | None = None  # None if it runs on another machine
 
 
 @contextmanager
 def repository_copy(source: Path, **parameters: dict[str, str]) -> Iterator[Path]:
-    """A copy of a repository, in which each model named has other values for some of its parameters."""
+    """A copy of a repository, with other values for some parameters of the models that are named."""
     with tempfile.TemporaryDirectory(prefix="sam3-bench-") as folder:
         copy = Path(folder) / "model_repository"
         shutil.copytree(source, copy, symlinks=True)
@@ -48,7 +50,7 @@ def repository_copy(source: Path, **parameters: dict[str, str]) -> Iterator[Path
 
 @contextmanager
 def serving(source: Path, flags: tuple[str, ...] = (), **parameters: dict[str, str]) -> Iterator[TritonServer]:
-    """A Triton over such a copy, on ports that are free; `flags` are further ones of `tritonserver`."""
+    """A Triton over such a copy, on free ports; `flags` are further ones of `tritonserver`."""
     with (
         repository_copy(source, **parameters) as repository,
         (repository.parent / "triton.log").open("w") as log,
@@ -58,11 +60,27 @@ def serving(source: Path, flags: tuple[str, ...] = (), **parameters: dict[str, s
 
 
 @contextmanager
+def serving_with_response_cache(repository: Path) -> Iterator[TritonServer]:
+    """A server that keeps nothing in the embedding cache, and answers of `sam3_encode` in Triton's response cache.
+
+    Its key is therefore the image file; an id without the file finds nothing. Enabled on `sam3_image_encoder` it works
+    too, but then each click decodes its image. With `sam3_preprocess` beside it, Triton 2.51 hands the encoder a
+    request without inputs.
+    """
+    with repository_copy(repository, sam3_embedding_cache={"cache_bytes": "0"}) as copy, installation.find() as found:
+        config = copy / "sam3_encode" / "config.pbtxt"
+        config.write_text(config.read_text() + "response_cache { enable: true }\n")
+        caches = found.binary.resolve().parent.parent / "caches"
+        flags = (f"--cache-config=local,size={_RESPONSE_CACHE_BYTES}", f"--cache-directory={caches}")
+        with serving(copy, flags) as server:
+            yield server
+
+
+@contextmanager
 def gateway(triton_url: str) -> Iterator[Service]:
     """A `sam3 gateway` in front of a Triton."""
     (port,) = free_ports(1)
-    command = ["sam3_gateway.cli", "--port", str(port), "--triton", triton_url]
-    with _running(command, port) as service:
+    with _running(["sam3_gateway.cli", "--port", str(port), "--triton", triton_url], port) as service:
         yield service
 
 
@@ -87,7 +105,7 @@ def _running(module: list[str], port: int) -> Iterator[Service]:
             while not _answers(url):
                 if process.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
-                    lines = log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+                    lines = log.read().decode(errors="replace").strip().splitlines() or ["it printed nothing"]
                     raise BenchmarkError(f"{module[0]} did not start: {lines[-1]}")
                 time.sleep(0.1)
             yield Service(url, process.pid)

@@ -1,10 +1,12 @@
-"""What is measured, and the measuring itself: several ways in turns, so that whatever disturbs one disturbs all."""
+"""The systems that are compared, and the measuring: several loads in turns, so that a disturbance hits all of them."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,13 +16,13 @@ import tritonclient.grpc as triton
 from sam3_triton.wire import CHANNEL_ARGUMENTS, MODEL
 
 from benchmarks.clicks import Click
-from benchmarks.figures import Latency, Row
-from benchmarks.limit import Limit
-from benchmarks.observer import ENCODER, family, peak_memory, statistics
+from benchmarks.limit import ENCODER, Limit
+from benchmarks.results import LIMIT, SAM3, Latency, Row
 from benchmarks.services import Service
 
-# Triton counts a request a moment after it was answered.
+# Triton counts a request a moment after it has answered it.
 _SETTLE_S = 0.2
+_SAMPLE_S = 0.25
 
 
 class Work(NamedTuple):
@@ -35,13 +37,45 @@ class System:
     """One of those that are compared.
 
     Attributes:
-        work: asks it what it has done.
-        processes: whose memory counts; none where they run elsewhere.
+        work: asks the system what it has done.
+        processes: whose memory counts; none if they run on another machine.
     """
 
     name: str
     work: Callable[[], Work]
     processes: tuple[psutil.Process, ...] = ()
+
+
+def triton_system(grpc_url: str, *processes: psutil.Process, name: str = SAM3) -> System:
+    """A Triton that serves `sam3`, or something in front of it."""
+    client = triton.InferenceServerClient(grpc_url, channel_args=CHANNEL_ARGUMENTS)
+
+    def work() -> Work:
+        time.sleep(_SETTLE_S)
+        counted = {one.name: one for one in client.get_inference_statistics().model_stats}
+        return Work(counted[MODEL].inference_stats.success.count, counted[ENCODER].inference_count)
+
+    return System(name, work, processes)
+
+
+def limit_system(limit: Limit) -> System:
+    """The bare networks, in this process; its memory is that of the benchmark, the networks included."""
+    return System(LIMIT, lambda: Work(limit.count("PNG"), limit.count("encoder")), (psutil.Process(),))
+
+
+def baseline_system(service: Service, name: str) -> System:
+    """A service of `fastapi_baseline.py`."""
+
+    def work() -> Work:
+        return Work(**httpx.get(f"{service.url}/health", timeout=600).json())
+
+    return System(name, work, family(service.pid) if service.pid else ())
+
+
+def family(pid: int) -> tuple[psutil.Process, ...]:
+    """A process and all its descendants."""
+    process = psutil.Process(pid)
+    return process, *process.children(recursive=True)
 
 
 @dataclass(frozen=True)
@@ -53,17 +87,17 @@ class Album:
 
     @property
     def images(self) -> int:
-        """Distinct images."""
+        """Number of distinct images."""
         return len({click.image_id for click in self.clicks})
 
 
 @dataclass(frozen=True)
-class Way:
+class Load:
     """One way of loading a system.
 
     Attributes:
         run: one round of it.
-        album: what it clicks on; None where each request brings an image that nobody has seen.
+        album: what it clicks on; None if each request brings a new image.
         others: see `Row`.
     """
 
@@ -85,20 +119,19 @@ class _Tally:
     encodes: int = 0
 
 
-def measure(ways: Sequence[Way], rounds: int = 1) -> list[Row]:
-    """A row for each way; each round takes all of them in turn, forwards and backwards, so that none has the same
+def measure(loads: Sequence[Load], rounds: int = 1) -> list[Row]:
+    """A row for each load. Each round runs all of them in turn, forwards and then backwards, so that none has the same
     neighbour each time."""
-    tallies = [_Tally() for _ in ways]
+    tallies = [_Tally() for _ in loads]
     for number in range(rounds):
-        for way, tally in list(zip(ways, tallies, strict=True))[:: -1 if number % 2 else 1]:
-            before = way.system.work()
-            with peak_memory(way.system.processes) as peak:
-                tally.rounds.append(way.run())
-            after = way.system.work()
+        for load, tally in list(zip(loads, tallies, strict=True))[:: -1 if number % 2 else 1]:
+            before = load.system.work()
+            with _peak_memory(load.system.processes, tally.peaks):
+                tally.rounds.append(load.run())
+            after = load.system.work()
             tally.requests += after.requests - before.requests
             tally.encodes += after.encodes - before.encodes
-            tally.peaks += [] if (mib := peak()) is None else [mib]
-    rows = [_row(way, tally) for way, tally in zip(ways, tallies, strict=True)]
+    rows = [_row(load, tally) for load, tally in zip(loads, tallies, strict=True)]
     for row in rows:
         print(
             f"  {row.system}, {row.scenario}, {row.way}, load {row.load}: {row.latency.median_ms:.1f} ms, "
@@ -109,48 +142,43 @@ def measure(ways: Sequence[Way], rounds: int = 1) -> list[Row]:
     return rows
 
 
-def _row(way: Way, tally: _Tally) -> Row:
+def _row(load: Load, tally: _Tally) -> Row:
     return Row(
-        system=way.system.name,
-        scenario=way.scenario,
-        way=way.way,
-        tool=way.tool,
+        system=load.system.name,
+        scenario=load.scenario,
+        way=load.way,
+        tool=load.tool,
         latency=Latency.median_of(tally.rounds),
         requests=tally.requests,
-        encoder_runs=tally.encodes + (way.album.encodes if way.album else 0),
-        distinct_images=way.album.images if way.album else tally.requests,
+        encoder_runs=tally.encodes + (load.album.encodes if load.album else 0),
+        distinct_images=load.album.images if load.album else tally.requests,
         hit_rate=1 - tally.encodes / tally.requests,
         peak_mib=max(tally.peaks, default=None),
-        concurrency=way.concurrency,
-        rate=way.rate,
+        concurrency=load.concurrency,
+        rate=load.rate,
     )
 
 
-def triton_system(grpc_url: str, *processes: psutil.Process, name: str = "sam3") -> System:
-    """A Triton that serves `sam3`, or something in front of it."""
-    client = triton.InferenceServerClient(grpc_url, channel_args=CHANNEL_ARGUMENTS)
+@contextmanager
+def _peak_memory(processes: Sequence[psutil.Process], peaks: list[float]) -> Iterator[None]:
+    """Samples the resident memory of the processes together, and adds its peak in MiB to `peaks`."""
+    if not processes:
+        yield
+        return
+    samples: list[float] = []
+    stopping = threading.Event()
 
-    def work() -> Work:
-        time.sleep(_SETTLE_S)
-        counted = statistics(client)
-        return Work(counted[MODEL].requests, counted[ENCODER].inferences)
+    def sample() -> None:
+        while True:
+            samples.append(sum(process.memory_info().rss for process in processes) / 2**20)
+            if stopping.wait(_SAMPLE_S):
+                return
 
-    return System(name, work, processes)
-
-
-def limit_system(limit: Limit) -> System:
-    """The bare networks, in this process; its memory is that of the benchmark, the networks included."""
-
-    def work() -> Work:
-        return Work(limit.count("PNG"), limit.count("encoder"))
-
-    return System("limit", work, (psutil.Process(),))
-
-
-def baseline_system(service: Service, name: str) -> System:
-    """A service of `fastapi_baseline.py`."""
-
-    def work() -> Work:
-        return Work(**httpx.get(f"{service.url}/health", timeout=600).json())
-
-    return System(name, work, family(service.pid) if service.pid else ())
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        sampler.join()
+    peaks.append(max(samples))

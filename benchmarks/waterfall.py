@@ -1,4 +1,4 @@
-"""Where a warm click's time goes, step by step: from Triton's traces and the caller's clock, which is the same."""
+"""Where the time of a warm click goes: from Triton's traces and the caller's clock, which are the same clock."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tritonclient.grpc as triton
 from sam3_triton.wire import MODEL
 
-from benchmarks.figures import BenchmarkError
 from benchmarks.limit import Limit
+from benchmarks.results import BenchmarkError, Segment
 
 # In the order of a click.
 STEPS = ("sam3_embedding_cache", "sam3_mask_decoder", "sam3_mask_postprocess")
@@ -26,17 +25,8 @@ Timestamps = dict[str, int]
 Trace = dict[str, Timestamps]
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A part of a click: whose, of which kind (see `segments`), and how long."""
-
-    step: str
-    kind: str
-    milliseconds: float
-
-
 def flags(folder: Path) -> tuple[str, ...]:
-    """What a `tritonserver` of this machine is started with, so that it can be told to trace into a folder."""
+    """Flags with which a `tritonserver` of this machine can later trace into a folder."""
     return f"--trace-config=triton,file={folder / _FILE}", "--trace-config=level=OFF"
 
 
@@ -72,7 +62,7 @@ def of_server(
 
 
 def read(entries: list[dict[str, Any]]) -> Trace:
-    """Of the trace of one click, as Triton writes it: nanoseconds by model and by name."""
+    """Nanoseconds by model and by name, of the trace of one click as Triton writes it."""
     names: dict[int, str] = {}
     times: dict[int, Timestamps] = {}
     for entry in entries:
@@ -84,13 +74,13 @@ def read(entries: list[dict[str, Any]]) -> Trace:
 
 
 def segments(trace: Mapping[str, Timestamps], begun: int, ended: int) -> list[Segment]:
-    """A click cut at the moments when it passed from one hand to the next; together they are what the caller waited.
+    """A click cut where it passed from one program to the next; the parts add up to the time that the caller waited.
 
-    `client`: until Triton has read the request, and from the sent answer until the caller has it unpacked; the
-    loopback is part of it, and so is `network`, the time in Triton's gRPC endpoint. Of each model: `queue` until its
-    process is asked; `copies`, Triton's own into it; `compute` until it has answered, copies inside its process
-    included; and `ensemble`, the way of the answer to the next model. What a model does after it has answered is
-    nobody's wait, and not counted.
+    `client` is the time until Triton has read the request, and from the sent answer until the caller has unpacked it,
+    the loopback included. `network` is the time in Triton's gRPC endpoint. For each model: `queue` until its process is
+    asked; `copies`, Triton's own into that process; `compute` until it has answered, copies inside its process
+    included; `ensemble`, from its answer to the next model. What a model does after its answer delays nobody and is not
+    counted.
     """
     whole = trace[MODEL]
     parts = [("caller", "client", begun, whole["GRPC_WAITREAD_END"])]
@@ -98,7 +88,7 @@ def segments(trace: Mapping[str, Timestamps], begun: int, ended: int) -> list[Se
     ends = [trace[model]["REQUEST_START"] for model in STEPS[1:]] + [whole["GRPC_SEND_START"]]
     for model, end in zip(STEPS, ends, strict=True):
         one = trace[model]
-        # A model that answers before its call has returned has no end of its own before the next one's start.
+        # A model may answer before its call returns; then its end is the start of the next one.
         answered = min(one["COMPUTE_OUTPUT_START"], end)
         parts += [
             (model, "queue", one["REQUEST_START"], one["COMPUTE_START"]),
@@ -106,7 +96,7 @@ def segments(trace: Mapping[str, Timestamps], begun: int, ended: int) -> list[Se
             (model, "compute", one["COMPUTE_INPUT_END"], answered),
             (model, "ensemble", answered, end),
         ]
-    # Triton may come to write this down when the caller has long gone on.
+    # Triton may write this down after the caller has the answer.
     sent = min(whole["GRPC_SEND_END"], ended)
     parts.append(("Triton", "network", whole["GRPC_SEND_START"], sent))
     parts.append(("caller", "client", sent, ended))

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.figures import BenchmarkError, Latency, Row
-from benchmarks.results import Results
-from benchmarks.waterfall import Segment
+from benchmarks.results import BenchmarkError, Latency, Results, Row, Segment
 
 ROW = Row("sam3", "warm by id", "gRPC", "Sam3Client", Latency(10, 12, 20, 100, 90), 101, 8, 8, 1.0, 600.0)
 

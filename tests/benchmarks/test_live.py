@@ -11,19 +11,17 @@ import requests
 from PIL import Image
 from sam3_server import TritonServer
 
-from benchmarks import loads
+from benchmarks import PROJECT, loads
 from benchmarks.__main__ import main
 from benchmarks.clicks import clicks_on, fresh_images, zipf_trace
-from benchmarks.figures import BenchmarkError
 from benchmarks.limit import Limit
-from benchmarks.local import LAST_IMAGE_BASELINE, Network, second_click
-from benchmarks.model_functions import PROJECT
-from benchmarks.observer import family
+from benchmarks.local import Network, second_click
 from benchmarks.perf_analyzer import PerfAnalyzer, Window, write_data
-from benchmarks.remote import measure_remote
-from benchmarks.scenarios import TOOLS, Amount, Bench, Target
+from benchmarks.precisions import compare_precisions, markdown
+from benchmarks.results import LAST_IMAGE_BASELINE, BenchmarkError, Scenario
+from benchmarks.scenarios import TOOLS, Amount, Bench, Target, measure_remote
 from benchmarks.services import fastapi_baseline
-from benchmarks.systems import Album, limit_system, measure
+from benchmarks.systems import Album, family, limit_system, measure
 
 DEMO = PROJECT / "export" / "sam3_export" / "demo" / "sam3_demo.pt"
 AMOUNT = Amount(
@@ -118,7 +116,7 @@ def test_perf_analyzer_measures_the_ensemble(bench: Bench, perf: PerfAnalyzer, d
 
     by_id, by_bytes, open_loop, cold = measure(ways)
 
-    for row, scenario, way in ((by_id, loads.WARM_BY_ID, "gRPC"), (by_bytes, loads.WARM_BY_BYTES, "HTTP")):
+    for row, scenario, way in ((by_id, Scenario.WARM_BY_ID, "gRPC"), (by_bytes, Scenario.WARM_BY_BYTES, "HTTP")):
         assert (row.scenario, row.way, row.encodes_per_image, row.hit_rate) == (scenario, way, 1, 1)
         assert 0 < row.latency.median_ms <= row.latency.p99_ms
     assert (open_loop.concurrency, open_loop.load) == (None, "20/s")
@@ -131,6 +129,46 @@ def test_a_request_that_fails_is_no_figure(perf: PerfAnalyzer, demo: TritonServe
 
     with pytest.raises(BenchmarkError, match="is cached; send IMAGE"):
         perf.run(demo.grpc_url, data, Window(0.6))
+
+
+def test_an_image_is_sent_over_grpc_and_through_shared_memory(bench: Bench, demo: TritonServer):
+    before = set(Path("/dev/shm").glob("sam3_client_*"))
+
+    rows = measure(loads.image_uploads(bench.system, demo.grpc_url, 400, 3), rounds=2)
+
+    assert [row.way for row in rows] == ["gRPC", "shared memory"]
+    for row in rows:
+        assert (row.scenario, row.latency.count) == ("image upload, 0.5 MB", 6)
+        assert (row.encodes_per_image, row.hit_rate) == (1, 1)
+    assert set(Path("/dev/shm").glob("sam3_client_*")) == before
+
+
+def test_a_format_is_compared_with_fp32(exported_demo: Path, tmp_path: Path):
+    installed, two = (one / "sam3" / "exports" / "current" for one in (exported_demo, tmp_path))
+    for name in ("export.json", "sam3_image_encoder/model.onnx", "sam3_image_encoder/model.int8.onnx"):
+        (two / name).parent.mkdir(parents=True, exist_ok=True)
+        (two / name).symlink_to(installed / name)
+    (two / "sam3_mask_decoder").symlink_to(installed / "sam3_mask_decoder")
+
+    figures = compare_precisions(tmp_path, DEMO, rounds=2, scenes=2)
+
+    assert list(figures) == ["onnx", "onnx-int8"]
+    full, int8 = figures.values()
+    assert all(row["milliseconds"] > 0 and row["resident_megabytes"] > 100 for row in (full, int8))
+    assert full["feature_error"] < int8["feature_error"]
+    assert int8["file_megabytes"] < full["file_megabytes"]
+    assert 0.8 < int8["mean_mask_iou"] < full["mean_mask_iou"]
+    assert full["mean_mask_iou"] > 0.999
+    page = markdown(figures)
+    assert "| `onnx` | x 1.00 | x 1.00 | x 1.00 |" in page
+    assert "| `onnx-int8` | x 0.4" in page
+
+
+def test_precisions_without_fp32_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["precisions", "--repository", str(tmp_path), "--output", str(tmp_path)]) == 1
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has no artifact in fp32: sam3-export --formats onnx" in line
 
 
 def test_callers_of_one_new_image_share_its_encode(bench: Bench, demo: TritonServer):
@@ -147,8 +185,8 @@ def test_a_server_elsewhere_is_measured_without_perf_analyzer(demo: TritonServer
 
     results = measure_remote(demo.grpc_url, None, None, AMOUNT)
 
-    assert results.notes == ["Without perf_analyzer, which could not be had: there is none"]
-    assert {row.scenario for row in results.rows} == {loads.WARM_BY_ID, loads.TRACE, loads.TOGETHER}
+    assert results.notes == ["Measured without perf_analyzer: there is none"]
+    assert {row.scenario for row in results.rows} == {Scenario.WARM_BY_ID, Scenario.TRACE, Scenario.TOGETHER}
     assert {row.peak_mib for row in results.rows} == {None}
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.clicks import clicks_on, fresh_images
-from benchmarks.figures import BenchmarkError
 from benchmarks.perf_analyzer import PerfAnalyzer, Requests, Window, parse, write_data
+from benchmarks.results import BenchmarkError
 
 REPORT = (
     "Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,Server Compute Input,"

@@ -8,16 +8,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks import loads, plots, report
-from benchmarks.checks import checks
-from benchmarks.figures import Latency, Row
-from benchmarks.local import LAST_IMAGE_BASELINE, PLAIN_BASELINE
-from benchmarks.results import Results
-from benchmarks.waterfall import Segment
+from benchmarks import PROJECT, plots, report
+from benchmarks.__main__ import main
+from benchmarks.report import checks
+from benchmarks.results import LAST_IMAGE_BASELINE, PLAIN_BASELINE, Latency, Results, Row, Scenario, Segment, Tool
 
 
 def row(system: str, scenario: str, tool: str, median_ms: float, throughput: float = 10, concurrency: int = 1) -> Row:
-    way = {loads.PLAIN: "in process", loads.UPLOADS: "HTTP"}.get(tool, "gRPC")
+    way = {Tool.PLAIN: "in process", Tool.UPLOADS: "HTTP"}.get(tool, "gRPC")
     latency = Latency(median_ms, 2 * median_ms, 3 * median_ms, 100, throughput)
     return Row(system, scenario, way, tool, latency, 100, 8, 8, 1.0, 512.0, concurrency)
 
@@ -25,15 +23,15 @@ def row(system: str, scenario: str, tool: str, median_ms: float, throughput: flo
 @pytest.fixture
 def results() -> Results:
     rows = [
-        row("limit", loads.WARM_BY_ID, loads.PLAIN, 10),
-        row("sam3", loads.WARM_BY_ID, loads.CLIENT, 12),
-        row("sam3", loads.WARM_BY_ID, loads.PERF, 11.5),
-        row("sam3", loads.WARM_BY_BYTES, loads.PERF, 60, 40, concurrency=8),
-        row("gateway", loads.WARM_BY_BYTES, loads.UPLOADS, 14),
-        row(PLAIN_BASELINE, loads.WARM_BY_BYTES, loads.UPLOADS, 6000),
-        row(LAST_IMAGE_BASELINE, loads.WARM_BY_BYTES, loads.UPLOADS, 13),
-        row(LAST_IMAGE_BASELINE, loads.WARM_BY_BYTES, loads.UPLOADS, 600, 12, concurrency=8),
-        row("sam3", loads.WARM_BY_ID, loads.PREPARED, 12),
+        row("limit", Scenario.WARM_BY_ID, Tool.PLAIN, 10),
+        row("sam3", Scenario.WARM_BY_ID, Tool.CLIENT, 12),
+        row("sam3", Scenario.WARM_BY_ID, Tool.PERF, 11.5),
+        row("sam3", Scenario.WARM_BY_BYTES, Tool.PERF, 60, 40, concurrency=8),
+        row("gateway", Scenario.WARM_BY_BYTES, Tool.UPLOADS, 14),
+        row(PLAIN_BASELINE, Scenario.WARM_BY_BYTES, Tool.UPLOADS, 6000),
+        row(LAST_IMAGE_BASELINE, Scenario.WARM_BY_BYTES, Tool.UPLOADS, 13),
+        row(LAST_IMAGE_BASELINE, Scenario.WARM_BY_BYTES, Tool.UPLOADS, 600, 12, concurrency=8),
+        row("sam3", Scenario.WARM_BY_ID, Tool.PREPARED, 12),
     ]
     return Results("a made-up run", True, {"cores": "2"}, {}, rows, {}, [])
 
@@ -102,6 +100,16 @@ def test_ratios_come_before_times(results: Results):
     )
     assert "![latency.png](latency.png)" in page
     assert "| cores | 2 |" in page
+
+
+@pytest.mark.parametrize(("name", "kept"), [("short", 7), ("full-size", 6)])
+def test_results_that_were_kept_are_reported_again(name: str, kept: int, tmp_path: Path):
+    assert main(["report", str(PROJECT / "benchmarks" / "results" / f"{name}.json"), "--output", str(tmp_path)]) == 0
+
+    page = (tmp_path / "report.md").read_text()
+    assert (page.count("| yes |"), page.count("| **no** |")) == (kept, 0)
+    assert "| sam3 | warm by id | gRPC | Sam3Client | 1 | " in page
+    assert {path.name for path in tmp_path.iterdir()} == {"report.md", "latency.png", "waterfall.png"}
 
 
 def test_plots_are_drawn_of_what_there_is(results: Results, tmp_path: Path):
