@@ -67,9 +67,8 @@ def routes(segmenter: Segmenter, max_points: int) -> APIRouter:
             mask_input=forms.parse_logits(mask_input) if mask_input else None,
             multimask=forms.parse_flag("multimask", multimask),
         )
-        prediction = await segmenter.segment(
-            request, await _image(request, image, image_id), prompt, logits=with_logits
-        )
+        chosen = await _chosen(segmenter, request, image, image_id)
+        prediction = await segmenter.segment(request, chosen, prompt, logits=with_logits)
         record = Record.of(request)
         with record.stage("encode"):
             width, height = size(prediction)
@@ -83,11 +82,15 @@ def routes(segmenter: Segmenter, max_points: int) -> APIRouter:
             milliseconds=record.so_far(),
         )
 
-    async def _image(request: Request, image: UploadFile | None, image_id: str) -> Upload | CachedImage:
-        if (image is None) == (not image_id):
-            raise InvalidInputError("give an image or an image_id, and not both")
-        if image is None:
-            return CachedImage(forms.parse_image_id(image_id))
-        return await segmenter.inspect(request, image)
-
     return router
+
+
+async def _chosen(
+    segmenter: Segmenter, request: Request, image: UploadFile | None, image_id: str
+) -> Upload | CachedImage:
+    """The image of a request: uploaded, or cached under an id."""
+    if (image is None) == (not image_id):
+        raise InvalidInputError("give an image or an image_id, and not both")
+    if image is None:
+        return CachedImage(forms.parse_image_id(image_id))
+    return await segmenter.inspect(request, image)
