@@ -1,4 +1,4 @@
-"""Client of SAM 3 on Triton: an image and a click in, masks out."""
+"""Client for SAM 3 on Triton: send an image and a click, get masks."""
 
 from sam3_triton.async_client import AsyncSam3Client, LatestWins
 from sam3_triton.client import Sam3Client

@@ -1,4 +1,4 @@
-"""The client for asyncio: an image and a prompt in, masks out."""
+"""The asyncio client: send an image and a prompt, get masks."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from sam3_triton.shared_memory import AsyncSharedMemoryTransport
 
 
 class AsyncSam3Client:
-    """Talks to the ensemble `sam3` from one event loop; `Sam3Client`'s methods, to be awaited.
+    """`Sam3Client` for asyncio: the same methods, awaitable. Use each client in one event loop only.
 
-    Cancelling a method cancels its request.
+    Cancelling a call cancels its request.
     """
 
     def __init__(
@@ -32,8 +32,8 @@ class AsyncSam3Client:
     ) -> None:
         """
         Args:
-            url: see `Sam3Client`; nothing is sent yet.
-            timeout_s: seconds that one method may take.
+            url: see `Sam3Client`. The constructor does not connect.
+            timeout_s: limit for each method call, in seconds.
             shared_memory: see `Sam3Client`.
         """
         self._closed = False
@@ -50,7 +50,7 @@ class AsyncSam3Client:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections; nothing can be asked afterwards."""
+        """Closes the connections. Later calls raise `ClosedClientError`."""
         self._closed = True
         await self._transport.close()
 
@@ -59,7 +59,7 @@ class AsyncSam3Client:
         await _carry_out(conversations.probe(), self._open(self._transport), min(self._timeout_s, PROBE_TIMEOUT_S))
 
     async def is_ready(self) -> bool:
-        """Whether there is a server that answers a `probe`."""
+        """Returns whether `probe` succeeds."""
         try:
             await self.probe()
         except Sam3Error:
@@ -73,7 +73,7 @@ class AsyncSam3Client:
         return encoded.image_id
 
     async def prefetch(self, image: EncodedImage) -> bool:
-        """`set_image` that tells whether the image was cached already."""
+        """Like `set_image`, but returns whether the image was already cached."""
         return await _carry_out(conversations.set_image(image), self._open(self._transport), self._timeout_s)
 
     async def predict(
@@ -99,7 +99,7 @@ class AsyncSam3Client:
         return await _carry_out(conversation, self._open(self._transport), self._timeout_s)
 
     def latest_wins(self) -> LatestWins:
-        """For one person's clicks, of which only the last one matters."""
+        """Returns a `LatestWins`. Create one for each user, if only the user's latest click matters."""
         return LatestWins(self)
 
     def _open(self, transport: AsyncTransport) -> AsyncTransport:
@@ -109,7 +109,7 @@ class AsyncSam3Client:
 
 
 class LatestWins:
-    """Predictions of which a later one replaces an earlier one, whose request is cancelled."""
+    """Makes predictions for one user: a new call cancels the previous one and its request."""
 
     def __init__(self, client: AsyncSam3Client) -> None:
         self._client = client
@@ -118,10 +118,10 @@ class LatestWins:
     async def predict(
         self, image: ImageSource | None = None, *, image_id: str | None = None, logits: bool = True, **prompt: Any
     ) -> Prediction:
-        """See `Sam3Client.predict`, which has the same parameters.
+        """Takes the parameters of `Sam3Client.predict`.
 
         Raises:
-            SupersededError: a later call came before the answer.
+            SupersededError: a later call was made before the answer arrived.
         """
         return await self.segment(one_of(image, image_id), Prompt.of(**prompt), logits=logits)
 
@@ -129,7 +129,7 @@ class LatestWins:
         """See `Sam3Client.segment`.
 
         Raises:
-            SupersededError: a later call came before the answer.
+            SupersededError: a later call was made before the answer arrived.
         """
         if self._latest is not None:
             self._latest.cancel()
@@ -139,7 +139,7 @@ class LatestWins:
         except asyncio.CancelledError:
             if self._latest is task:  # the caller itself was cancelled
                 raise
-            raise SupersededError("a later click has taken this one's place") from None
+            raise SupersededError("a later click replaced this one") from None
 
 
 async def _encoded(image: ImageSource) -> EncodedImage:

@@ -1,4 +1,4 @@
-"""How calls reach Triton, over gRPC or HTTP, from an event loop."""
+"""Transports for asyncio: send calls to Triton over gRPC or HTTP."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sam3_triton.wire import CHANNEL_ARGUMENTS, Address, Arrays, Call, Region, a
 
 
 class AsyncTransport(Protocol):
-    """How calls reach Triton; it belongs to the event loop that it is first used in."""
+    """Sends calls to Triton. It is bound to the event loop that first uses it."""
 
     async def infer(self, call: Call, timeout_s: float) -> Arrays:
-        """Makes a call and sends the timeout along. Cancelling it cancels the request.
+        """Sends a call and its timeout, and returns the outputs. Cancelling it cancels the request.
 
-        Raises only errors of this package.
+        Raises only this package's errors.
         """
 
     async def close(self) -> None:
@@ -26,31 +26,31 @@ class AsyncTransport(Protocol):
 
 
 class AsyncRegisteringTransport(AsyncTransport, Protocol):
-    """A transport that can also register shared memory. Its methods raise only errors of this package."""
+    """A transport that can also register shared memory. Its methods raise only this package's errors."""
 
     async def register(self, region: Region) -> None:
         """Registers a region with the server."""
 
     async def unregister(self, region: Region) -> None:
-        """Unregisters it."""
+        """Unregisters a region."""
 
 
 def connect(url: str, timeout_s: float) -> AsyncRegisteringTransport:
-    """The transport for a URL (see `Address`).
+    """Returns the transport for a URL (see `Address`).
 
     Args:
-        timeout_s: the longest that a call will be given.
+        timeout_s: the longest timeout of any call, in seconds.
 
     Raises:
-        InvalidUrlError: not the address of a Triton.
-        MissingExtraError: an HTTP address, without the extra `http`.
+        InvalidUrlError: the URL is invalid.
+        MissingExtraError: the URL is an HTTP one, and the extra `http` is not installed.
     """
     address = Address.of(url)
     return (AsyncGrpcTransport if address.grpc else AsyncHttpTransport)(address, timeout_s)
 
 
 class _Common:
-    """What the two protocols share; each has its own `_client`."""
+    """Common base of the two transports, each of which has its own `_client`."""
 
     _client: Any
     _broken: tuple[type[Exception], ...] = ()
@@ -71,7 +71,7 @@ class _Common:
 
     async def close(self) -> None:
         """See `AsyncTransport`."""
-        if "_client" in vars(self):  # made at the first call
+        if "_client" in vars(self):  # created by the first call
             await self._client.close()
 
     def _errors(self, timeout_s: float) -> AbstractContextManager[None]:
@@ -104,7 +104,7 @@ class AsyncGrpcTransport(_Common):
 
 
 class AsyncHttpTransport(_Common):
-    """HTTP; a pool with as many connections as there are concurrent calls."""
+    """HTTP; a pool with one connection for each concurrent call."""
 
     def __init__(self, address: Address, timeout_s: float) -> None:
         super().__init__(address, timeout_s)

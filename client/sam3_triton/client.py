@@ -1,4 +1,4 @@
-"""The client for threads: an image and a prompt in, masks out."""
+"""The synchronous client: send an image and a prompt, get masks."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sam3_triton.shared_memory import SharedMemoryTransport
 from sam3_triton.transport import Transport, connect
 
 DEFAULT_URL = "localhost:8011"
-# The first click on an image at full size takes up to a minute where there is no GPU.
+# With full-size SAM 3 and no GPU, the first click on an image takes up to a minute.
 DEFAULT_TIMEOUT_S = 120.0
-# A warm click takes well under a second; a server that needs longer than this is of no use now.
+# A warm click takes well under a second. A server that needs longer than this is not usable.
 PROBE_TIMEOUT_S = 5.0
 
 
 class Sam3Client:
-    """Talks to the ensemble `sam3`. Threads may share one client; for asyncio there is `AsyncSam3Client`."""
+    """Client for the ensemble `sam3`. Threads can share one client. For asyncio, use `AsyncSam3Client`."""
 
     def __init__(
         self, url: str = DEFAULT_URL, timeout_s: float = DEFAULT_TIMEOUT_S, *, shared_memory: bool = False
@@ -33,10 +33,10 @@ class Sam3Client:
         """
         Args:
             url: `host:port` or `grpc://host:port` for gRPC, `http://host:port` for HTTP, `grpcs://` and `https://` for
-                TLS; nothing is sent yet.
-            timeout_s: seconds that one method may take, the image's second way included. Over HTTP that second way
-                may take as long again.
-            shared_memory: images go through /dev/shm, which the server must share; faster from some hundred KB on.
+                TLS. The constructor does not connect.
+            timeout_s: limit for each method call, in seconds. It includes uploading the image if the server does not
+                have it; over HTTP, that upload may take up to `timeout_s` again.
+            shared_memory: send images of 256 KB or more through /dev/shm, which the server must share.
         """
         self._closed = False
         self._timeout_s = timeout_s
@@ -54,23 +54,23 @@ class Sam3Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections; nothing can be asked afterwards."""
+        """Closes the connections. Later calls raise `ClosedClientError`."""
         self._closed = True
         self._transport.close()
         self._probing.close()
 
     def probe(self) -> None:
-        """Clicks on a small picture, which goes through every model; the encoder runs the first time only.
+        """Sends a click on a small picture, to check every model. The encoder runs only the first time.
 
-        Triton's own readiness says yes even where the process of a Python model has died, so this asks for a mask.
+        This requests a mask because Triton still reports that it is ready when a Python model's process has died.
 
         Raises:
-            Sam3Error: no mask came within `PROBE_TIMEOUT_S`, and why.
+            Sam3Error: no mask came back within `PROBE_TIMEOUT_S`; the message says why.
         """
         _carry_out(conversations.probe(), self._open(self._probing), self._probe_timeout_s)
 
     def is_ready(self) -> bool:
-        """Whether there is a server that answers a `probe`."""
+        """Returns whether `probe` succeeds."""
         try:
             self.probe()
         except Sam3Error:
@@ -78,7 +78,7 @@ class Sam3Client:
         return True
 
     def set_image(self, image: ImageSource) -> str:
-        """Has the image encoded and cached, if it is not yet, and returns its id.
+        """Has the server encode and cache the image, unless it is cached already. Returns the image's id.
 
         Raises:
             Sam3Error: see `predict`.
@@ -99,30 +99,30 @@ class Sam3Client:
         multimask: bool = False,
         logits: bool = True,
     ) -> Prediction:
-        """Segments what the prompt points at.
+        """Segments the object that the prompt points at.
 
-        The image's id is sent first, and the image only where the server lacks it.
+        The client first sends only the image's id, and the image only if the server does not have it.
 
         Args:
             image: path, bytes of an image file, PIL image, or pixels uint8 [H, W, 3] or [H, W].
-            image_id: instead of the image: what `set_image` or an earlier answer gave.
+            image_id: id from `set_image` or from an earlier answer, instead of the image.
             points: [N, 2], (x, y) in pixels of the original image, origin top left.
-            labels: [N], 1 foreground, 0 background; left out: all foreground.
+            labels: [N], 1 foreground, 0 background. Default: all foreground.
             box: x1, y1, x2, y2 in pixels.
             mask_input: one row of an earlier answer's `low_res_logits`, [1, h, w] or [h, w].
-            multimask: three candidates instead of one mask.
-            logits: False leaves `low_res_logits` out of the answer, 332 KB a mask at SAM 3's own size.
+            multimask: True returns three candidates instead of one mask.
+            logits: False leaves out `low_res_logits`: 332 KB for each mask at SAM 3's own size.
 
         Raises:
-            InvalidInputError: the image or the prompt makes no sense.
-            ImageNotCachedError: `image_id` alone was given, and the server does not know it.
-            ServerUnavailableError, DeadlineExceededError, PredictionError: the server's side.
+            InvalidInputError: the image or the prompt is invalid.
+            ImageNotCachedError: `image_id` was given, and the server does not know it.
+            ServerUnavailableError, DeadlineExceededError, PredictionError: the server did not answer, or it failed.
         """
         prompt = Prompt.of(points, labels, box, mask_input, multimask)
         return self.segment(one_of(image, image_id), prompt, logits=logits)
 
     def segment(self, image: ImageSource | CachedImage, prompt: Prompt, *, logits: bool = True) -> Prediction:
-        """`predict` for a prompt that was built and checked before.
+        """Like `predict`, but takes a `Prompt`, which is already validated.
 
         Raises:
             Sam3Error: see `predict`.

@@ -1,7 +1,7 @@
-"""What is asked of Triton, and in which order; no input or output happens here.
+"""The calls to Triton that each operation needs, and their order. This module does no I/O.
 
-A conversation is a generator: it yields calls, is sent their answers or has their errors thrown into it, and returns
-what it was for. `Sam3Client` and `AsyncSam3Client` carry the same ones out.
+A conversation is a generator: it yields calls, receives their answers or errors, and returns the result of the
+operation. `Sam3Client` and `AsyncSam3Client` run the same conversations.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _PROBE_POINTS = np.array([[8, 8]], np.float32)
 
 
 def segment(image: EncodedImage | CachedImage, prompt: Prompt, logits: bool) -> Conversation[Prediction]:
-    """Segments an image. Of an encoded one the id is sent first, and the bytes only if the server lacks them.
+    """Segments an image. An `EncodedImage` is sent by its id first, and uploaded only if the server does not have it.
 
     Args:
-        logits: whether to ask for the low-resolution logits.
+        logits: whether to request the low-resolution logits.
 
     Raises:
         ImageNotCachedError: the server does not have the cached image.
@@ -51,13 +51,13 @@ def segment(image: EncodedImage | CachedImage, prompt: Prompt, logits: bool) -> 
 
 
 def set_image(image: EncodedImage) -> Conversation[bool]:
-    """Has an image encoded and cached; returns whether it was already."""
+    """Has the server encode and cache an image. Returns whether it was already cached."""
     answer = yield from _id_first(image, {}, ("IMAGE_ID", "CACHE_HIT"))
     return bool(answer["CACHE_HIT"][0])
 
 
 def probe() -> Conversation[None]:
-    """Clicks on a small picture, which goes through every model; the encoder runs the first time only."""
+    """Sends a click on a small picture, to check every model. The encoder runs only the first time."""
     yield Call({"IMAGE": _image_tensor(_PROBE_IMAGE)}, ("ORIGINAL_SIZE",), "sam3_preprocess")
     yield from _id_first(_PROBE_IMAGE, {"POINTS": _PROBE_POINTS}, ("MASKS",))
 
@@ -69,7 +69,7 @@ def _id_first(image: EncodedImage, inputs: Arrays, outputs: tuple[str, ...]) -> 
         pass
     try:
         return (yield Call({"IMAGE": _image_tensor(image), **inputs}, outputs))
-    except ImageNotCachedError as error:  # the image was sent, so it is the model that was not found
+    except ImageNotCachedError as error:  # the image was sent, so the model is missing
         raise ServerUnavailableError(str(error)) from error
 
 

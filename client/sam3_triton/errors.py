@@ -1,15 +1,15 @@
-"""What the client raises.
+"""The client's exceptions.
 
 Sam3Error
-├── InvalidInputError (ValueError)      the image or the prompt makes no sense
-├── ImageNotCachedError (LookupError)   an id was sent without the image, and the server does not know it
-├── ServerUnavailableError              no server, not ready, or too busy: try again later
-├── DeadlineExceededError (TimeoutError)
-├── SupersededError                     a later click replaced this one
-├── PredictionError                     the server failed
-├── InvalidUrlError (ValueError)        the address is not one of a Triton
-├── ClosedClientError (RuntimeError)    the client was closed
-└── MissingExtraError (ImportError)     an optional dependency is not installed
+├── InvalidInputError (ValueError)        the image or the prompt is invalid; the message names the fault
+├── ImageNotCachedError (LookupError)     an id was sent without its image, and the server does not know the id
+├── ServerUnavailableError                no server, not ready, or too busy: try again later
+├── DeadlineExceededError (TimeoutError)  no answer within the timeout
+├── SupersededError                       a later click replaced this one
+├── PredictionError                       the server failed on a valid request
+├── InvalidUrlError (ValueError)          the address is not one of a Triton server
+├── ClosedClientError (RuntimeError)      the client was closed
+└── MissingExtraError (ImportError)       an optional dependency is not installed; the message says how to install it
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ class Sam3Error(Exception):
 
 
 class InvalidInputError(Sam3Error, ValueError):
-    """The image or the prompt makes no sense; the message names the fault."""
+    """The image or the prompt is invalid; the message names the fault."""
 
 
 class ImageNotCachedError(Sam3Error, LookupError):
-    """An image's id was sent without the image, and the server does not have it (any more)."""
+    """An image's id was sent without the image, and the server does not have the image, or no longer has it."""
 
 
 class ServerUnavailableError(Sam3Error):
-    """There is no server, its models are not loaded, or it is too busy."""
+    """The server cannot be reached, is not ready, or is too busy. Try again later."""
 
 
 class DeadlineExceededError(Sam3Error, TimeoutError):
-    """No answer within the client's timeout."""
+    """No answer came within the client's timeout."""
 
 
 class SupersededError(Sam3Error):
@@ -44,7 +44,7 @@ class PredictionError(Sam3Error):
 
 
 class InvalidUrlError(Sam3Error, ValueError):
-    """The address is not one at which a Triton can listen."""
+    """The address is not a valid address of a Triton server."""
 
 
 class ClosedClientError(Sam3Error, RuntimeError):

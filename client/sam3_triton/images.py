@@ -1,4 +1,4 @@
-"""An image as callers give it, to the encoded bytes that travel."""
+"""Converts images as callers pass them to the encoded bytes that are sent."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from PIL import Image
 
 from sam3_triton.errors import InvalidInputError
 
-# Level 1: pixels that are sent once are not worth more of the caller's time.
+# Level 1 is fast. The image is sent only once, so better compression is not worth the caller's time.
 _PNG_LEVEL = 1
 
 
 @dataclass(frozen=True)
 class CachedImage:
-    """An image that the server has already.
+    """An image that the server already has.
 
     Attributes:
-        image_id: sha256 of the image file in lowercase hex, as `set_image` or an earlier answer gave it.
+        image_id: sha256 of the image file in lowercase hex, from `set_image` or from an earlier answer.
     """
 
     image_id: str
@@ -29,21 +29,21 @@ class CachedImage:
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """The bytes of an image file, and the id that the server gives them."""
+    """The bytes of an image file and their sha256, which is the server's id for them."""
 
     data: bytes
     image_id: str
 
     @classmethod
     def of(cls, source: ImageSource) -> EncodedImage:
-        """Takes the bytes of an image file as they are, reads a path, encodes pixels as PNG.
+        """Keeps the bytes of an image file, reads a path, and encodes pixels as PNG.
 
         Args:
-            source: a path, the bytes of an image file, a PIL image, or pixels uint8 [H, W, 3] (RGB) or [H, W] (grey);
-                an encoded image is returned as it is.
+            source: a path, the bytes of an image file, a PIL image, or pixels uint8 [H, W, 3] (RGB) or [H, W] (grey).
+                An `EncodedImage` is returned unchanged.
 
         Raises:
-            InvalidInputError: the path cannot be read, or the pixels are no image.
+            InvalidInputError: the path cannot be read, or the pixels have a wrong shape or dtype.
         """
         if isinstance(source, EncodedImage):
             return source
@@ -55,10 +55,10 @@ ImageSource = str | Path | bytes | Image.Image | np.ndarray | EncodedImage
 
 
 def one_of(image: ImageSource | None, image_id: str | None) -> ImageSource | CachedImage:
-    """The image to segment, from the two ways of naming it.
+    """Returns whichever of the two was given.
 
     Raises:
-        InvalidInputError: neither was given, or both.
+        InvalidInputError: neither or both were given.
     """
     if image is not None and image_id is None:
         return image

@@ -1,4 +1,4 @@
-"""Masks as files and as pictures, and the drop-in for applications that have a `get_mask_from_sam`."""
+"""Saves and draws masks, and provides a drop-in replacement for an application's `get_mask_from_sam`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MASK_OPACITY = 0.55
 
 
 def save_mask(mask: bytes | np.ndarray, path: str | Path) -> Path:
-    """Writes a mask as an 8-bit grey PNG of 0 and 255 and returns its absolute path.
+    """Writes a mask as an 8-bit grey PNG, 0 and 255, and returns its absolute path.
 
     Args:
         mask: a PNG file, or bool [H, W].
@@ -42,7 +42,7 @@ def overlay(
     labels: Sequence[int] | None = None,
     box: Sequence[float] | None = None,
 ) -> Image.Image:
-    """The image with the mask (bool [H, W]) tinted and outlined, and the prompt drawn over it."""
+    """Returns the image with the mask (bool [H, W]) tinted and outlined, and the prompt drawn over it."""
     pixels = np.asarray(image.convert("RGB"), np.float32)
     tint = np.where(mask[..., None], _MASK_OPACITY, 0.0)
     mixed = pixels * (1 - tint) + np.array(_MASK_COLOUR, np.float32) * tint
@@ -69,9 +69,9 @@ def get_mask_from_sam(
     """Saves the best mask as `{basename}_mask_{6 hex}.png` beside the image and returns its absolute path.
 
     Args:
-        url: of Triton; left out, the environment's SAM3_URL, else this machine's default port.
+        url: Triton's address. Default: the environment variable SAM3_URL, else localhost:8011.
 
-    Returns: None where it failed; the reason is logged.
+    Returns: the path, or None on failure; the reason is logged.
     """
     source = Path(image_path)
     try:
@@ -85,7 +85,7 @@ def get_mask_from_sam(
 
 
 def open_image(data: bytes) -> Image.Image:
-    """Bytes of an image file to an RGB image as the server sees it: as stored, of 16 bits the upper 8."""
+    """Opens an image file as RGB, as the server does: without EXIF rotation, and with the upper 8 bits of 16."""
     image: Image.Image = Image.open(io.BytesIO(data))
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips it to white
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

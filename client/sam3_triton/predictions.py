@@ -17,10 +17,10 @@ class Prediction:
     """One mask, or three candidates, the best score first.
 
     Attributes:
-        mask_pngs: M masks as PNG files, 8-bit grey, 0 and 255, of the original size.
-        scores: float32 [M], the model's own estimates of IoU.
-        image_id: to send instead of the image next time.
-        cache_hit: whether the image's embedding was cached.
+        mask_pngs: M masks as PNG files, 8-bit grey, 0 and 255, the size of the image.
+        scores: float32 [M], the model's own estimate of each mask's IoU.
+        image_id: send it instead of the image next time.
+        cache_hit: whether the server already had the image's embedding.
     """
 
     mask_pngs: tuple[bytes, ...]
@@ -31,16 +31,16 @@ class Prediction:
 
     @property
     def low_res_logits(self) -> np.ndarray:
-        """float32 [M, h, w], unthresholded, within +-32; a row refines as `mask_input`.
+        """float32 [M, h, w], before the threshold, within +-32. Pass one row as `mask_input` to refine that mask.
 
         Raises:
-            InvalidInputError: they were not asked for.
+            InvalidInputError: they were not requested.
         """
         if self._logits is None:
-            raise InvalidInputError("low_res_logits were not asked for: predict(..., logits=True)")
+            raise InvalidInputError("low_res_logits were not requested: use predict(..., logits=True)")
         return self._logits
 
     @cached_property
     def masks(self) -> np.ndarray:
-        """bool [M, H, W], of the original size."""
+        """bool [M, H, W], the size of the image."""
         return np.stack([np.asarray(Image.open(io.BytesIO(png))) > 0 for png in self.mask_pngs])

@@ -1,4 +1,4 @@
-"""A prompt as callers give it, checked as far as it can be without the image."""
+"""The prompt: points, box and mask, validated as far as possible without the image."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Prompt:
 
     Attributes:
         points: float32 [N, 2], (x, y); None without points.
-        labels: int32 [N], 1 foreground or 0 background; as many as points.
+        labels: int32 [N], 1 foreground or 0 background; None without points.
         box: float32 [4], (x1, y1, x2, y2); None without a box.
-        mask_input: float32 [1, h, w], a row of an earlier answer's low-resolution logits; None without.
-        multimask: three candidates instead of one mask.
+        mask_input: float32 [1, h, w], one row of an earlier answer's low-resolution logits; None without a mask.
+        multimask: True requests three candidates instead of one mask.
     """
 
     points: np.ndarray | None
@@ -40,10 +40,10 @@ class Prompt:
         mask_input: np.ndarray | None = None,
         multimask: bool = False,
     ) -> Prompt:
-        """Builds a prompt from what callers have at hand; labels left out are all foreground.
+        """Builds a prompt from lists or arrays. Labels default to foreground.
 
         Raises:
-            InvalidInputError: no point and no box, or a part of a wrong shape or with impossible values.
+            InvalidInputError: there is no point and no box, or an argument has a wrong shape or invalid values.
         """
         checked_points = None if points is None else _floats("points", points, ("N", 2))
         if checked_points is not None and not len(checked_points):
@@ -60,7 +60,7 @@ def _floats(name: str, values: Any, shape: tuple[Any, ...]) -> np.ndarray:
     try:
         array = np.asarray(values, np.float32)
     except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidInputError(f"{name} must be numbers of the shape {_shown(shape)}, not {values!r}") from error
+        raise InvalidInputError(f"{name} must be numbers in the shape {_shown(shape)}, not {values!r}") from error
     if array.size == 0 and shape[0] == "N":
         return array.reshape(0, *shape[1:])
     if array.ndim != len(shape) or any(
@@ -68,7 +68,7 @@ def _floats(name: str, values: Any, shape: tuple[Any, ...]) -> np.ndarray:
     ):
         raise InvalidInputError(f"{name} must have the shape {_shown(shape)}, not {list(array.shape)}")
     if not np.isfinite(array).all():
-        raise InvalidInputError(f"{name} must be finite: {array.tolist()}")
+        raise InvalidInputError(f"{name} must be finite, not {array.tolist()}")
     return array
 
 
@@ -86,14 +86,14 @@ def _labels(labels: Any, count: int) -> np.ndarray:
         raise InvalidInputError(f"{count} points, but {len(array)} labels")
     for label in array.tolist():
         if isinstance(label, bool) or label not in (FOREGROUND, BACKGROUND):
-            raise InvalidInputError(f"a label is 1 (foreground) or 0 (background), not {label!r}")
+            raise InvalidInputError(f"a label must be 1 (foreground) or 0 (background), not {label!r}")
     return integers
 
 
 def _box(box: Any) -> np.ndarray:
     array = _floats("box", box, (4,))
     if array[2] <= array[0] or array[3] <= array[1]:
-        raise InvalidInputError(f"box must be x1, y1, x2, y2 with x1 < x2 and y1 < y2: {array.tolist()}")
+        raise InvalidInputError(f"box must be x1, y1, x2, y2 with x1 < x2 and y1 < y2, not {array.tolist()}")
     return array
 
 

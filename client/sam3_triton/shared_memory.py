@@ -1,7 +1,7 @@
-"""Images through system shared memory, for clients that share a host, and its /dev/shm, with Triton.
+"""Sends images through system shared memory, for clients that share /dev/shm with Triton.
 
-A transport around another one: an image that is worth it is laid into a region that the server knows, and the call says
-where it lies. Regions are registered once and used again, so that there are as many as there were calls at one time.
+These transports wrap another one. They write a large image into a shared-memory region that is registered with the
+server, and the call refers to that region. Regions are reused, so there are only as many as concurrent calls.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from sam3_triton.transport import RegisteringTransport
 from sam3_triton.wire import Arrays, Call, Region
 
 _IMAGE = "IMAGE"
-# Below this gRPC is about as fast. Measured: x 0.7 for 0.5 MB, x 0.4 for 4 MB and more (benchmarks, "image upload").
+# Below this size gRPC is about as fast. Measured: x 0.7 for 0.5 MB, x 0.4 for 4 MB and more (benchmarks, "image upload").
 _WORTH_BYTES = 256 * 1024
-# Triton's words where it does not know a region (any more): it was started anew.
+# From Triton's message for a region that it does not know, because it was restarted.
 _FORGOTTEN = "shared memory region"
 
 
 class _Regions:
-    """Regions that are free; threads may share them."""
+    """A pool of free regions, safe to share between threads."""
 
     def __init__(self) -> None:
         from tritonclient.utils import shared_memory
@@ -46,7 +46,7 @@ class _Regions:
         self._handles: dict[str, Any] = {}
 
     def put(self, image: np.ndarray) -> Region:
-        """Lays an image, BYTES [1], into a free region that is large enough, or a new one."""
+        """Writes an image, BYTES [1], into a free region that is large enough, or into a new one."""
         data = serialize_byte_tensor(image)
         used = len(data.item())
         with self._lock:
@@ -61,29 +61,29 @@ class _Regions:
         return region
 
     def give_back(self, region: Region) -> None:
-        """Frees it. A call that was given up may still read it: what it reads is nobody's answer any more."""
+        """Frees a region. A cancelled call may still read it, which is harmless: its answer is discarded."""
         with self._lock:
             self._free.append(region)
 
     def take_all(self) -> list[Region]:
-        """All regions, which nobody uses any more."""
+        """Removes all free regions from the pool and returns them."""
         with self._lock:
             taken, self._free = self._free, []
             return taken
 
     def destroy(self, region: Region) -> None:
-        """Removes it from /dev/shm."""
+        """Removes a region from /dev/shm."""
         self._module.destroy_shared_memory_region(self._handles.pop(region.name))
 
     def _create(self, size: int) -> Region:
-        # The process id tells `sam3 doctor` whose it is.
+        # With the process id in the name, `sam3 doctor` can find regions of processes that have ended.
         region = Region(f"sam3_client_{os.getpid()}_{uuid.uuid4().hex}", size)
         self._handles[region.name] = self._module.create_shared_memory_region(region.name, region.key, size)
         return region
 
 
 class SharedMemoryTransport:
-    """`Transport`."""
+    """A `Transport` that sends large images through shared memory."""
 
     def __init__(self, inner: RegisteringTransport) -> None:
         self._inner = inner
@@ -98,7 +98,7 @@ class SharedMemoryTransport:
             self._register(region)
             try:
                 return self._inner.infer(_through(region, call), timeout_s)
-            except ImageNotCachedError as error:  # by its code; it is the region that was not found
+            except ImageNotCachedError as error:  # NOT_FOUND may also mean that the region is unknown
                 if _FORGOTTEN not in str(error):
                     raise
                 region.registered = False
@@ -125,7 +125,7 @@ class SharedMemoryTransport:
 
 
 class AsyncSharedMemoryTransport:
-    """`AsyncTransport`."""
+    """An `AsyncTransport` that sends large images through shared memory."""
 
     def __init__(self, inner: AsyncRegisteringTransport) -> None:
         self._inner = inner
@@ -140,7 +140,7 @@ class AsyncSharedMemoryTransport:
             await self._register(region)
             try:
                 return await self._inner.infer(_through(region, call), timeout_s)
-            except ImageNotCachedError as error:  # by its code; it is the region that was not found
+            except ImageNotCachedError as error:  # NOT_FOUND may also mean that the region is unknown
                 if _FORGOTTEN not in str(error):
                     raise
                 region.registered = False
@@ -177,4 +177,4 @@ def _through(region: Region, call: Call) -> Call:
 
 
 def _not_shared(error: Sam3Error) -> ServerUnavailableError:
-    return ServerUnavailableError(f"shared memory needs a Triton on this host, which sees its /dev/shm: {error}")
+    return ServerUnavailableError(f"shared memory needs a Triton that shares this host's /dev/shm: {error}")

@@ -1,4 +1,4 @@
-"""How calls reach Triton, over gRPC or HTTP, from threads. For asyncio see `async_transport`."""
+"""Transports for threads: send calls to Triton over gRPC or HTTP. For asyncio see `async_transport`."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from sam3_triton.wire import CHANNEL_ARGUMENTS, Address, Arrays, Call, Region, a
 
 
 class Transport(Protocol):
-    """How calls reach Triton; threads may share one."""
+    """Sends calls to Triton. Threads can share one transport."""
 
     def infer(self, call: Call, timeout_s: float) -> Arrays:
-        """Makes a call and sends the timeout along. Raises only errors of this package."""
+        """Sends a call and its timeout, and returns the outputs. Raises only this package's errors."""
 
     def close(self) -> None:
         """Closes the connections."""
 
 
 class RegisteringTransport(Transport, Protocol):
-    """A transport that can also register shared memory. Its methods raise only errors of this package."""
+    """A transport that can also register shared memory. Its methods raise only this package's errors."""
 
     def register(self, region: Region) -> None:
         """Registers a region with the server."""
 
     def unregister(self, region: Region) -> None:
-        """Unregisters it."""
+        """Unregisters a region."""
 
 
 def connect(url: str, timeout_s: float) -> RegisteringTransport:
-    """The transport for a URL (see `Address`).
+    """Returns the transport for a URL (see `Address`).
 
     Args:
-        timeout_s: the longest that a call will be given.
+        timeout_s: the longest timeout of any call, in seconds.
 
     Raises:
-        InvalidUrlError: not the address of a Triton.
-        MissingExtraError: an HTTP address, without the extra `http`.
+        InvalidUrlError: the URL is invalid.
+        MissingExtraError: the URL is an HTTP one, and the extra `http` is not installed.
     """
     address = Address.of(url)
     return (GrpcTransport if address.grpc else HttpTransport)(address, timeout_s)
 
 
 class _Common:
-    """What the two protocols share; each has its own `_client`."""
+    """Common base of the two transports, each of which has its own `_client`."""
 
     _client: Any
     _broken: tuple[type[Exception], ...] = ()
@@ -95,18 +95,18 @@ class GrpcTransport(_Common):
 
 
 class HttpTransport(_Common):
-    """HTTP; one connection for each thread, since tritonclient's must not be shared.
+    """HTTP; one connection per thread, because threads must not share tritonclient's HTTP client.
 
-    A connection waits as long as the longest call may take, so a call with less time left may take that long too.
+    A connection has one timeout for all its calls, so a call with less time left can still take `timeout_s`.
     """
 
     def __init__(self, address: Address, timeout_s: float) -> None:
         super().__init__(address, timeout_s)
         self._module = http_module("tritonclient.http")
-        # Raised when the connection closes in the middle of an answer.
+        # Raised if the connection closes in the middle of an answer.
         self._broken = (http_module("geventhttpclient.response").HTTPParseError,)
         self._local = threading.local()
-        self._clients: weakref.WeakSet[Any] = weakref.WeakSet()  # drops those of threads that have ended
+        self._clients: weakref.WeakSet[Any] = weakref.WeakSet()  # forgets the clients of ended threads
         self._lock = threading.Lock()
 
     @property

@@ -1,4 +1,4 @@
-"""Turns the errors of tritonclient, gRPC and HTTP into this package's. No other module does."""
+"""Translates errors of tritonclient, gRPC and HTTP into this package's. No other module does that."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from sam3_triton.errors import (
     ServerUnavailableError,
 )
 
-# gRPC's own words where a connection fails or breaks; what Triton refuses begins otherwise.
+# gRPC's messages for a failed or broken connection. Triton's own UNAVAILABLE messages do not match.
 _NO_CONNECTION = re.compile(r"connect|socket|reset|goaway|transport|stream removed|pipe", re.IGNORECASE)
-# Triton's words where the process of a Python model has died; it does not start it again.
+# From Triton's message when a Python model's process has died. Triton does not restart it.
 _DEAD_MODEL = "is not healthy"
-# tritonclient's words where an answer is none of Triton's.
+# From tritonclient's message for an answer that is not Triton's.
 _NOT_TRITON = "an exception occurred in the client while decoding the response"
-# What Triton puts in front of the message of a model inside the ensemble.
+# Triton's prefix to the message of a model inside the ensemble.
 _PREFIX = re.compile(r"^((in ensemble '[^']*', )|(\[request id: [^\]]*\] ))+")
 _ERRORS: dict[str, type[Sam3Error]] = {
     "INVALID_ARGUMENT": InvalidInputError,
@@ -40,12 +40,12 @@ _ERRORS: dict[str, type[Sam3Error]] = {
 
 @contextmanager
 def translating(netloc: str, timeout_s: float, broken: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """A context in which only errors of this package are raised.
+    """Within this context, only this package's errors are raised.
 
     Args:
         netloc: host and port of the server, for messages.
-        timeout_s: seconds that a call may take, for messages.
-        broken: what the HTTP library raises where a connection breaks, beside OSError.
+        timeout_s: timeout of a call in seconds, for messages.
+        broken: errors besides OSError that the HTTP library raises for a broken connection.
     """
     no_connection: tuple[type[Exception], ...] = (OSError, *broken)
     try:
@@ -57,24 +57,24 @@ def translating(netloc: str, timeout_s: float, broken: tuple[type[Exception], ..
     except (TimeoutError, asyncio.TimeoutError) as error:  # two classes until Python 3.11
         raise DeadlineExceededError(f"no answer from {netloc} within {timeout_s:.3g} s") from error
     except no_connection as error:
-        reason = "what answers there speaks no HTTP" if "Expected HTTP" in str(error) else error
+        reason = "the server there does not speak HTTP" if "Expected HTTP" in str(error) else error
         raise unreachable(netloc, reason) from error
 
 
 def translated(error: InferenceServerException, netloc: str) -> Sam3Error:
-    """Triton's error, or gRPC's, in this package's terms."""
+    """Returns this package's error for an error of Triton or gRPC."""
     status = (error.status() or "").removeprefix("StatusCode.")
     message = _PREFIX.sub("", error.message() or "")
     kind = _ERRORS.get(status, PredictionError)
     if kind is ServerUnavailableError and _NO_CONNECTION.search(message):
         return unreachable(netloc, message.splitlines()[0])
     if _NOT_TRITON in message:
-        return unreachable(netloc, "what answers there is another service")
+        return unreachable(netloc, "the server there is not a Triton")
     if _DEAD_MODEL in message:
         kind, message = ServerUnavailableError, f"a model's process has died and must be restarted: {message}"
     return kind(message)
 
 
 def unreachable(netloc: str, reason: object) -> ServerUnavailableError:
-    """Nobody answers there, or the connection broke."""
+    """Returns the error for a server that does not answer, or for a broken connection."""
     return ServerUnavailableError(f"no Triton at {netloc} ({reason})")

@@ -1,4 +1,4 @@
-"""What travels between a client and Triton."""
+"""The messages between a client and Triton."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ MODEL = "sam3"
 Arrays = dict[str, np.ndarray]
 
 _TRITON_TYPES = {"float32": "FP32", "int32": "INT32", "bool": "BOOL", "object": "BYTES"}
-# gRPC waits ever longer between attempts to connect, up to two minutes, and refuses calls meanwhile: a server
-# that is back would seem to be gone. Given arguments, tritonclient leaves out its own, the lengths.
+# By default, gRPC waits up to two minutes between attempts to connect and fails calls meanwhile, even if the server is
+# back. The message lengths are repeated here because tritonclient drops its own arguments if it is given any.
 CHANNEL_ARGUMENTS: list[tuple[str, Any]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -29,13 +29,13 @@ CHANNEL_ARGUMENTS: list[tuple[str, Any]] = [
 
 @dataclass
 class Region:
-    """System shared memory that holds one image.
+    """A region of system shared memory that holds one image.
 
     Attributes:
-        name: of the region, by which the server knows it once it is registered; its key in /dev/shm is the same.
-        size: bytes it can hold.
-        used: bytes it holds now.
-        registered: whether the server was told of it.
+        name: the name under which it is registered with the server, and the name of its file in /dev/shm.
+        size: its capacity in bytes.
+        used: bytes in use.
+        registered: whether it is registered with the server.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Region:
 
     @property
     def key(self) -> str:
-        """Its file in /dev/shm, as shm_open wants it."""
+        """The name of its file in /dev/shm, in the form that shm_open takes."""
         return f"/{self.name}"
 
 
@@ -54,9 +54,9 @@ class Call:
     """One request to a model, in the terms of the model repository.
 
     Attributes:
-        inputs: by name.
-        outputs: the names of those that are asked for; Triton skips the steps that only others need.
-        shared: inputs that lie in shared memory instead.
+        inputs: arrays by name.
+        outputs: names of the requested outputs. Triton skips steps that only other outputs need.
+        shared: inputs that are in shared memory instead, by name.
     """
 
     inputs: Arrays
@@ -67,7 +67,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Address:
-    """Where a Triton listens, and how it is spoken to."""
+    """A Triton's address and protocol."""
 
     netloc: str
     grpc: bool
@@ -78,25 +78,27 @@ class Address:
         """`host:port` and `grpc://` are gRPC, `http://` is HTTP; `grpcs://` and `https://` use TLS.
 
         Raises:
-            InvalidUrlError: a URL of another kind.
+            InvalidUrlError: the scheme is another one, or host or port is invalid.
         """
         parts = urlsplit(url if "://" in url else f"grpc://{url}")
         try:
             known = parts.scheme in ("grpc", "grpcs", "http", "https") and parts.hostname and parts.port != 0
-        except ValueError:  # a port that is no number, or none that there is
+        except ValueError:  # the port is not a number, or out of range
             known = False
         if not known:
-            raise InvalidUrlError(f"{url!r} is no address of a Triton: host:port, grpc://host:port or http://host:port")
+            raise InvalidUrlError(
+                f"{url!r} is not a Triton address; use host:port, grpc://host:port or http://host:port"
+            )
         return cls(parts.netloc, parts.scheme.startswith("grpc"), parts.scheme in ("grpcs", "https"))
 
 
 def microseconds(seconds: float) -> int:
-    """Triton's unit of a request's timeout."""
+    """Converts a timeout to Triton's unit. At least 1, because Triton takes 0 as no timeout."""
     return max(1, int(1e6 * seconds))
 
 
 def tensors(module: ModuleType, call: Call) -> tuple[list[Any], list[Any]]:
-    """Inputs and requested outputs as objects of `tritonclient.grpc` or `tritonclient.http`."""
+    """Returns inputs and requested outputs as objects of `tritonclient.grpc` or `tritonclient.http`."""
     inputs = []
     for name, array in call.inputs.items():
         tensor = module.InferInput(name, list(array.shape), _TRITON_TYPES[str(array.dtype)])
@@ -110,13 +112,13 @@ def tensors(module: ModuleType, call: Call) -> tuple[list[Any], list[Any]]:
 
 
 def arrays(result: Any, call: Call) -> Arrays:
-    """The outputs that were asked for.
+    """Returns the requested outputs by name.
 
     Raises:
-        PredictionError: one of them is missing.
+        PredictionError: an output is missing.
     """
     found = {name: result.as_numpy(name) for name in call.outputs}
     missing = [name for name, array in found.items() if array is None]
     if missing:
-        raise PredictionError(f"the server's answer lacks {', '.join(missing)}")
+        raise PredictionError(f"the server's answer has no {', '.join(missing)}")
     return found

@@ -1,4 +1,4 @@
-"""The client alone: what its installation brings, and what it imports."""
+"""The client alone: what it installs and what it imports."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ HEAVY = {"torch", "transformers", "onnx", "onnxruntime", "fastapi", "uvicorn", "
 ONLY_FOR_HTTP = {"aiohttp", "gevent", "geventhttpclient"}
 # 143 to 151 MB were measured on Python 3.10 to 3.13; numpy and grpcio grow by themselves.
 LARGEST_MB = 170
-# What an environment has by itself.
+# Part of every environment.
 NOT_OURS = ("pip", "setuptools", "pkg_resources", "_distutils_hack")
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment that has the base installation and nothing else."""
+    """The Python of an environment with only the base installation."""
     folder = tmp_path_factory.mktemp("base")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = folder / "bin" / "python"
@@ -29,7 +29,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command `sam3` of that environment."""
+    """Runs that environment's `sam3`."""
     return subprocess.run([str(python.with_name("sam3")), *arguments], capture_output=True, text=True, timeout=60)
 
 
@@ -66,7 +66,7 @@ def test_client_and_command_work_in_it(python: Path) -> None:
         (["doctor", "--url", "http://localhost:1"], "needs the extra `http`: pip install './client[http]'"),
     ],
 )
-def test_what_is_missing_is_told(python: Path, arguments: list[str], advice: str) -> None:
+def test_missing_packages_are_reported(python: Path, arguments: list[str], advice: str) -> None:
     result = run(python, *arguments)
     assert result.returncode == 1
     assert advice in result.stderr

@@ -1,4 +1,4 @@
-"""What `sam3 batch` makes of a file of prompts, and of what an earlier run has left."""
+"""How `sam3 batch` reads a file of prompts and continues an earlier run."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_masks_keep_sub_folders_and_differ_by_name_or_line(photos: Path) -> None
     assert jobs[0].photo == photos / "a" / "b.jpg"
 
 
-def test_multimask_is_for_lines_that_say_nothing_of_it(photos: Path) -> None:
+def test_multimask_is_the_default_for_lines_without_the_key(photos: Path) -> None:
     jobs, _ = parse(line() + b"\n" + line(multimask=False), photos, multimask=True)
     assert [one.prompt.multimask for one in jobs] == [True, False]
 
@@ -84,32 +84,32 @@ def test_multimask_is_for_lines_that_say_nothing_of_it(photos: Path) -> None:
         (b'{"image": "b.jpg", "box": [1, 2, 3, 4], "box": [1, 2, 3, 4]}', "'box' is given twice"),
         (line(point=[1, 2]), "unknown key 'point'"),
         (line(image=None), "image is missing"),
-        (line(image=""), "image must be the path of a file"),
-        (line(image=7), "image must be the path of a file"),
-        (line(image="a\nb"), "image must be the path of a file"),
-        (line(image="../b.jpg"), "must lie inside"),
-        (line(image="a/../../b.jpg"), "must lie inside"),
-        (line(image="a/../b.jpg"), "must lie inside"),
-        (line(image="/b.jpg"), "must lie inside"),
-        (line(image="link/b.jpg"), "must lie inside"),
-        (line(image="\ud800"), "is no file name"),
+        (line(image=""), "image must be a file's path"),
+        (line(image=7), "image must be a file's path"),
+        (line(image="a\nb"), "image must be a file's path"),
+        (line(image="../b.jpg"), "must be inside"),
+        (line(image="a/../../b.jpg"), "must be inside"),
+        (line(image="a/../b.jpg"), "must be inside"),
+        (line(image="/b.jpg"), "must be inside"),
+        (line(image="link/b.jpg"), "must be inside"),
+        (line(image="\ud800"), "is not a valid file name"),
         (line(points=[1, 2]), "points must have the shape"),
         (line(points=[["1", "2"]]), "points must be a list of numbers"),
         (line(points=[[True, 2]]), "points must be a list of numbers"),
         (line(points=None), "no prompt"),
         (line(points=[[float("nan"), 2]]), "points must be finite"),
         (line(labels=[1, 0]), "1 points, but 2 labels"),
-        (line(labels=[2]), "a label is 1"),
+        (line(labels=[2]), "a label must be 1"),
         (line(box=[5, 5, 1, 1]), "box must be x1"),
         (line(multimask="yes"), "multimask must be true or false"),
-        (line(name="../b"), "name becomes part of a file name"),
-        (line(name=""), "name becomes part of a file name"),
-        (line(name="a."), "name becomes part of a file name"),
-        (line(name=7), "name becomes part of a file name"),
-        (line(image="x" * 250), "too long a file name"),
+        (line(name="../b"), "name must be at most 100 letters"),
+        (line(name=""), "name must be at most 100 letters"),
+        (line(name="a."), "name must be at most 100 letters"),
+        (line(name=7), "name must be at most 100 letters"),
+        (line(image="x" * 250), "file name of its mask would be too long"),
     ],
 )
-def test_a_line_that_makes_no_sense_is_told_with_its_number(photos: Path, text: bytes, fault: str) -> None:
+def test_an_invalid_line_is_reported_with_its_number(photos: Path, text: bytes, fault: str) -> None:
     (photos / "link").symlink_to(photos.parent)
     jobs, faults = parse(line() + b"\n" + text, photos)
     assert [one.line for one in jobs] == [1]
@@ -127,39 +127,39 @@ def test_a_line_that_makes_no_sense_is_told_with_its_number(photos: Path, text: 
         ({"image": "b.jpg", "name": "cup"}, {"image": "b.png", "name": "cup"}),
     ],
 )
-def test_two_lines_must_not_have_one_mask(photos: Path, first: dict[str, Any], second: dict[str, Any]) -> None:
+def test_two_lines_must_not_write_the_same_mask(photos: Path, first: dict[str, Any], second: dict[str, Any]) -> None:
     jobs, faults = parse(line(**first) + b"\n" + line(**second), photos)
     assert len(jobs) == 1
     assert faults[0][0] == 2
-    assert "which line 1 has already" in faults[0][1]
+    assert "the same as that of line 1" in faults[0][1]
 
 
-def test_all_bad_lines_are_told_before_anything_is_sent(
+def test_all_invalid_lines_are_reported_before_anything_is_sent(
     photos: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_bytes(b"\n".join([b"{", line(), line(name="/")]))
     assert main(["batch", str(photos), "--prompts", str(prompts), "-o", str(out)]) == 1
-    told = capsys.readouterr().err.splitlines()
-    assert told[0].startswith(f"{prompts}:1: not JSON")
-    assert told[1].startswith(f"{prompts}:3: name becomes")
-    assert told[2] == f"sam3: 2 bad lines in {prompts}; nothing was sent"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"{prompts}:1: not JSON")
+    assert lines[1].startswith(f"{prompts}:3: name must be")
+    assert lines[2] == f"sam3: 2 invalid lines in {prompts}; nothing was sent"
     assert not list(out.iterdir())
 
 
 @pytest.mark.parametrize(
     ("prompts", "out", "fault"),
     [
-        ("prompts.jsonl", "photos", "the masks need a folder of their own"),
-        ("prompts.jsonl", "photos/../photos", "the masks need a folder of their own"),
+        ("prompts.jsonl", "photos", "the output folder must not be the folder of photos"),
+        ("prompts.jsonl", "photos/../photos", "the output folder must not be the folder of photos"),
         ("over.jsonl", "photos/masks", "over.jsonl:1: its mask would overwrite a photo"),
-        ("masks/report.jsonl", "masks", "the report would overwrite it"),
-        ("empty.jsonl", "masks", "no prompts in it"),
+        ("masks/report.jsonl", "masks", "the report would overwrite"),
+        ("empty.jsonl", "masks", "no prompts in this file"),
         ("absent.jsonl", "masks", "No such file"),
         ("prompts.jsonl", "prompts.jsonl", "File exists"),
     ],
 )
-def test_what_would_do_harm_or_nothing_does_not_start(
+def test_a_run_that_would_overwrite_files_or_do_nothing_does_not_start(
     photos: Path, tmp_path: Path, prompts: str, out: str, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "masks").mkdir()
@@ -173,7 +173,7 @@ def test_what_would_do_harm_or_nothing_does_not_start(
     assert fault in capsys.readouterr().err
 
 
-def test_what_is_done_is_not_done_again(photos: Path, out: Path) -> None:
+def test_a_finished_prompt_is_skipped(photos: Path, out: Path) -> None:
     one = job(photos, multimask=True)
     assert not Report(out).is_done(one)
     done(Report(out), one)
@@ -187,7 +187,7 @@ def test_what_is_done_is_not_done_again(photos: Path, out: Path) -> None:
 @pytest.mark.parametrize(
     "other", [{"points": [[1, 3]]}, {"labels": [0]}, {"box": [1, 1, 2, 2]}, {"multimask": True}, {"name": "cup"}]
 )
-def test_a_changed_prompt_is_done_anew(photos: Path, out: Path, other: dict[str, Any]) -> None:
+def test_a_changed_prompt_is_computed_again(photos: Path, out: Path, other: dict[str, Any]) -> None:
     done(Report(out), job(photos))
     changed = job(photos, **other)
     assert not Report(out).is_done(changed)
@@ -203,14 +203,14 @@ def test_a_mask_that_is_not_there_is_made_again(photos: Path, out: Path, loss: s
     assert not Report(out).is_done(one)
 
 
-def test_another_photo_in_its_place_is_done_anew(photos: Path, out: Path) -> None:
+def test_a_changed_photo_is_computed_again(photos: Path, out: Path) -> None:
     one = job(photos)
     done(Report(out), one)
     os.utime(one.photo, (1, 1))
     assert not Report(out).is_done(one)
 
 
-def test_a_failure_is_tried_again_and_takes_the_old_masks_away(photos: Path, out: Path) -> None:
+def test_a_failure_is_retried_and_removes_the_old_masks(photos: Path, out: Path) -> None:
     done(Report(out), job(photos, multimask=True))
     changed = job(photos, points=[[1, 3]])
     Report(out).failed(changed, "no luck")
@@ -224,7 +224,7 @@ def test_fewer_masks_than_before_leave_no_old_ones(photos: Path, out: Path) -> N
     assert sorted(path.name for path in out.iterdir()) == ["b.1.png", REPORT]
 
 
-def test_a_report_names_no_files_to_remove_outside_its_folder(photos: Path, out: Path) -> None:
+def test_an_edited_report_cannot_remove_files_outside_its_folder(photos: Path, out: Path) -> None:
     precious = out.parent / "precious.png"
     precious.write_bytes(PNG)
     one = job(photos)
@@ -235,7 +235,7 @@ def test_a_report_names_no_files_to_remove_outside_its_folder(photos: Path, out:
     assert (out / REPORT).exists()
 
 
-def test_a_report_whose_end_is_missing_goes_on(photos: Path, out: Path) -> None:
+def test_a_report_with_an_incomplete_last_line_continues(photos: Path, out: Path) -> None:
     done(Report(out), job(photos))
     with (out / REPORT).open("a") as file:
         file.write('{"output": "b.2.png", "mas')
@@ -260,7 +260,7 @@ def test_the_report_has_one_line_for_each_prompt_in_order(photos: Path, out: Pat
     assert Report(out).is_done(gone)
 
 
-def test_a_named_prompt_that_has_moved_is_done_and_told_with_its_new_line(photos: Path, out: Path) -> None:
+def test_a_named_prompt_that_moved_is_done_and_reported_with_its_new_line(photos: Path, out: Path) -> None:
     done(Report(out), job(photos, 1, name="cup"))
     moved = job(photos, 5, name="cup")
     report = Report(out)
@@ -269,7 +269,7 @@ def test_a_named_prompt_that_has_moved_is_done_and_told_with_its_new_line(photos
     assert entries(out)[0]["line"] == 5
 
 
-def test_a_mask_that_cannot_be_written_whole_is_not_there(
+def test_a_mask_that_cannot_be_written_completely_is_not_written(
     photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, content: bytes) -> None:
@@ -283,7 +283,7 @@ def test_a_mask_that_cannot_be_written_whole_is_not_there(
 
 
 def test_two_runs_do_not_share_a_folder(out: Path) -> None:
-    with alone(out), pytest.raises(Sam3Error, match="another sam3 batch is writing to"), alone(out):
+    with alone(out), pytest.raises(Sam3Error, match="another `sam3 batch` is writing to"), alone(out):
         pass
     with alone(out):
         pass

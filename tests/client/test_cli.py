@@ -21,14 +21,14 @@ def test_a_label_belongs_to_the_point_before_it() -> None:
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (["--label", "0"], "--label belongs behind the --point"),
+        (["--label", "0"], "--label must follow the --point"),
         (["--point", "1"], "expected X,Y, not '1'"),
         (["--point", "a,b"], "expected X,Y, not 'a,b'"),
         (["--box", "1,2,3"], "expected X1,Y1,X2,Y2, not '1,2,3'"),
         (["--point", "1,2", "--label", "2"], "invalid choice: 2"),
     ],
 )
-def test_wrong_arguments_are_told(arguments: list[str], fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_are_reported(arguments: list[str], fault: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(*arguments)
     assert fault in capsys.readouterr().err
@@ -38,14 +38,14 @@ def test_wrong_arguments_are_told(arguments: list[str], fault: str, capsys: pyte
     ("arguments", "fault"),
     [
         (["-o", "mask.jpg"], "masks are PNG files"),
-        (["--overlay", "picture.xyz"], "no known kind of image"),
-        (["--overlay", "picture"], "no known kind of image"),
+        (["--overlay", "picture.xyz"], "unknown image format"),
+        (["--overlay", "picture"], "unknown image format"),
         (["-o", "photo.png"], "-o photo.png would overwrite the photo"),
         (["--overlay", "./photo.png"], "--overlay photo.png would overwrite the photo"),
         (["--overlay", "mask.png"], "--overlay mask.png would overwrite the mask"),
     ],
 )
-def test_what_would_be_written_is_checked_first(
+def test_output_paths_are_checked_first(
     arguments: list[str],
     fault: str,
     capsys: pytest.CaptureFixture[str],

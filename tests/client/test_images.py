@@ -14,14 +14,14 @@ from sam3_triton.images import EncodedImage
 PHOTO = golden.FOLDER / "rocket.png"
 
 
-def test_a_file_travels_as_it_is_and_its_id_is_its_sha256() -> None:
+def test_a_file_is_sent_unchanged_and_its_id_is_its_sha256() -> None:
     data = PHOTO.read_bytes()
     for source in (PHOTO, str(PHOTO), data):
         assert EncodedImage.of(source) == EncodedImage(data, hashlib.sha256(data).hexdigest())
 
 
 @pytest.mark.parametrize("shape", [(5, 7, 3), (5, 7)])
-def test_pixels_travel_without_loss(shape: tuple[int, ...]) -> None:
+def test_pixels_are_sent_without_loss(shape: tuple[int, ...]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     for source in (pixels, Image.fromarray(pixels)):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(EncodedImage.of(source).data))), pixels)
@@ -37,6 +37,6 @@ def test_pixels_travel_without_loss(shape: tuple[int, ...]) -> None:
         (7, "not int"),
     ],
 )
-def test_what_is_no_image_is_told_its_fault(source: object, fault: str) -> None:
+def test_the_fault_of_an_invalid_image_is_named(source: object, fault: str) -> None:
     with pytest.raises(InvalidInputError, match=fault):
         EncodedImage.of(source)  # type: ignore[arg-type]

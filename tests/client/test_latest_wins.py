@@ -1,4 +1,4 @@
-"""Superseded clicks, seen from the server's side of the wire."""
+"""Superseded clicks, as the server sees them."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ def test_a_row_of_logits_is_a_mask_input() -> None:
         ({"points": [[1, float("inf")]]}, "points must be finite"),
         ({"points": [[1, 2]], "labels": [1, 0]}, "1 points, but 2 labels"),
         ({"labels": [1], "box": [1, 2, 3, 4]}, "0 points, but 1 labels"),
-        ({"points": [[1, 2]], "labels": [2]}, "a label is 1 .* not 2"),
-        ({"points": [[1, 2]], "labels": [0.5]}, "a label is 1 .* not 0.5"),
+        ({"points": [[1, 2]], "labels": [2]}, "a label must be 1 .* not 2"),
+        ({"points": [[1, 2]], "labels": [0.5]}, "a label must be 1 .* not 0.5"),
         ({"points": [[1, 2]], "labels": 1}, "labels must be a list"),
         ({"points": [[1, 2]], "labels": ["x"]}, "labels must be a list"),
         ({"box": [1, 2, 3]}, r"box must have the shape \[4\]"),
@@ -54,6 +54,6 @@ def test_a_row_of_logits_is_a_mask_input() -> None:
         ({"points": [[1, 2]], "mask_input": np.full((4, 4), np.inf)}, "mask_input must be finite"),
     ],
 )
-def test_a_bad_prompt_is_told_its_fault(parts: dict[str, Any], fault: str) -> None:
+def test_the_fault_of_an_invalid_prompt_is_named(parts: dict[str, Any], fault: str) -> None:
     with pytest.raises(InvalidInputError, match=fault):
         Prompt.of(**parts)

@@ -1,4 +1,4 @@
-"""What callers see where there is no server."""
+"""Errors when there is no server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_client_says_so(nobody: str, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("words", ["failed to connect to all addresses", "Stream removed (sendmsg: Broken pipe (32))"])
-def test_a_broken_connection_is_told_apart_from_a_busy_server(words: str) -> None:
+def test_a_broken_connection_is_distinguished_from_a_busy_server(words: str) -> None:
     error = translated(InferenceServerException(words, "StatusCode.UNAVAILABLE"), "host:1")
     assert isinstance(error, ServerUnavailableError)
     assert str(error) == f"no Triton at host:1 ({words})"
@@ -36,14 +36,14 @@ def test_a_broken_connection_is_told_apart_from_a_busy_server(words: str) -> Non
     assert str(busy) == "16 images are being encoded"
 
 
-def test_an_address_of_another_kind_is_refused() -> None:
-    with pytest.raises(InvalidUrlError, match="'ftp://host:1' is no address of a Triton"):
+def test_an_unknown_scheme_is_refused() -> None:
+    with pytest.raises(InvalidUrlError, match="'ftp://host:1' is not a Triton address"):
         Sam3Client("ftp://host:1")
 
 
 @pytest.mark.parametrize("url", ["localhost:99999", "localhost:0", "localhost:port", "grpc://", ""])
-def test_a_port_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(InvalidUrlError, match="is no address of a Triton"):
+def test_an_invalid_port_is_refused(url: str) -> None:
+    with pytest.raises(InvalidUrlError, match="is not a Triton address"):
         Sam3Client(url)
 
 

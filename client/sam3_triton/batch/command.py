@@ -1,4 +1,4 @@
-"""What `sam3 batch` does from its options to its exit code."""
+"""Runs `sam3 batch`, from its options to its exit code."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ ALL_DONE, STOPPED, SOME_FAILED, INTERRUPTED = 0, 1, 3, 130
 
 @dataclass(frozen=True)
 class Options:
-    """Of one run.
+    """Options of one run.
 
     Attributes:
-        folder: where the photos lie.
+        folder: the folder of photos.
         prompts: the file of prompts.
-        out: where the masks and the report go.
-        url: of Triton.
-        concurrency: prompts that are with the server at one time.
-        multimask: for prompts that say nothing of it.
-        timeout_s: seconds that one prompt may take.
-        patience_s: seconds to try on while the server answers nothing.
+        out: the folder for the masks and the report.
+        url: Triton's address.
+        concurrency: number of prompts in flight.
+        multimask: default for prompts without this key.
+        timeout_s: limit for one prompt, in seconds.
+        patience_s: seconds to keep trying without any answer from the server.
     """
 
     folder: Path
@@ -45,10 +45,10 @@ class Options:
 
 
 def run_batch(options: Options) -> int:
-    """Runs a batch and returns the exit code: 0 all masks are there, 1 stopped, 3 some failed, 130 interrupted.
+    """Runs a batch and returns the exit code: 0 all masks exist, 1 stopped, 3 some prompts failed, 130 interrupted.
 
     Raises:
-        Sam3Error, OSError: it could not start, or a file could not be written.
+        Sam3Error, OSError: the run could not start, or a file could not be written.
     """
     jobs = _jobs(options)
     if not jobs:
@@ -68,30 +68,32 @@ def run_batch(options: Options) -> int:
 
 def _jobs(options: Options) -> list[Job]:
     if not options.folder.is_dir():
-        raise InvalidInputError(f"{options.folder}: no such folder")
+        raise InvalidInputError(f"{options.folder}: no such directory")
     if options.out.resolve() == options.folder.resolve():
-        raise InvalidInputError(f"the masks need a folder of their own, not the photos' {options.folder}")
+        raise InvalidInputError(f"the output folder must not be the folder of photos: {options.folder}")
     if options.prompts.resolve() == (options.out / REPORT).resolve():
-        raise InvalidInputError(f"{options.prompts}: the report would overwrite it; give it another name")
+        raise InvalidInputError(f"the report would overwrite {options.prompts}; rename that file")
     jobs, faults = parse(options.prompts.read_bytes(), options.folder, options.multimask)
     out, photos = options.out.resolve(), {job.photo.resolve() for job in jobs}
     for job in jobs:
         if any(out / output in photos for output in job.outputs):
-            faults.append((job.line, f"its mask would overwrite a photo in {options.out}"))
+            faults.append(
+                (job.line, f"its mask would overwrite a photo in {options.out}; set name or use another output folder")
+            )
     for line, fault in sorted(faults):
         print(f"{options.prompts}:{line}: {fault}", file=sys.stderr)
     if faults:
-        print(f"sam3: {_count(len(faults), 'bad line')} in {options.prompts}; nothing was sent", file=sys.stderr)
+        print(f"sam3: {_count(len(faults), 'invalid line')} in {options.prompts}; nothing was sent", file=sys.stderr)
         return []
     if not jobs:
-        raise InvalidInputError(f"{options.prompts}: no prompts in it")
+        raise InvalidInputError(f"{options.prompts}: no prompts in this file")
     return jobs
 
 
 async def _carry_out(
     options: Options, jobs: list[Job], report: Report, progress: Progress
 ) -> tuple[GaveUpError | str | None, Run]:
-    """Returns why it stopped before the end, if it did: the error, or the name of a signal."""
+    """Runs the jobs. Returns the error or the name of the signal that stopped it early, or None."""
     async with AsyncSam3Client(options.url, timeout_s=options.timeout_s) as client:
         run = Run(client, report, progress, options.prompts, options.patience_s)
         task = asyncio.ensure_future(run.carry_out(_grouped(jobs), options.concurrency))
@@ -119,7 +121,7 @@ async def _carry_out(
 
 
 def _grouped(jobs: Iterable[Job]) -> list[Job]:
-    """Prompts on one image after each other, so that it is encoded once however small the server's cache."""
+    """Groups prompts by image, so that each image is encoded once even if the server's cache is small."""
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         groups.setdefault(job.image, []).append(job)
@@ -129,17 +131,17 @@ def _grouped(jobs: Iterable[Job]) -> list[Job]:
 def _conclude(options: Options, total: int, there: int, run: Run, stopped: GaveUpError | str | None) -> int:
     done = there + run.succeeded
     if stopped is not None:
-        left = f"{done} of {_count(total, 'prompt')} done, {run.failed} failed; the same command goes on from there"
+        left = f"{done} of {_count(total, 'prompt')} done, {run.failed} failed; run the same command again to continue"
         reason = f"stopped by {stopped}" if isinstance(stopped, str) else f"stopped: {stopped}"
         if run.succeeded == run.failed == 0 and not isinstance(stopped, str):
-            left += "; `sam3 doctor` may know why"
+            left += "; run `sam3 doctor` to find out why"
         print(f"sam3: {reason}. {left}", file=sys.stderr)
         return INTERRUPTED if isinstance(stopped, str) else STOPPED
     parts = [f"{done} of {_count(total, 'prompt')} done"]
     if there:
-        parts[0] += f" ({there} of them before)"
+        parts[0] += f" ({there} of them by earlier runs)"
     if run.failed:
-        parts.append(f"{run.failed} failed, and will be tried again by the same command")
+        parts.append(f"{run.failed} failed (run the same command again to retry)")
     print(f"{', '.join(parts)}: {options.out / REPORT}")
     return SOME_FAILED if run.failed else ALL_DONE
 

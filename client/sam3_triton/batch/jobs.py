@@ -1,4 +1,4 @@
-"""The lines of a prompts file: what to segment, and where its masks go."""
+"""Parses the lines of a prompts file into jobs: a prompt and the paths of its masks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEYS = ("image", "points", "labels", "box", "multimask", "name")
 CANDIDATES = 3
 _NAME = re.compile(r"\w[\w. -]{0,99}(?<![. ])")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# Of file systems, less what the name of a file in the making adds.
+# File systems allow 255 bytes; temporary files add a prefix and a suffix.
 _LONGEST_FILE_NAME = 240
 
 
@@ -26,11 +26,11 @@ class Job:
     """One line of a prompts file.
 
     Attributes:
-        line: its number, from 1.
-        image: the photo's path relative to the folder of photos, as the line says it.
+        line: the number of the line, from 1.
+        image: the photo's path relative to the folder of photos, as given in the line.
         photo: the photo's path.
-        prompt: what to segment in it.
-        outputs: paths of the masks relative to the folder of masks, best first; no other job of the file has them.
+        prompt: the prompt.
+        outputs: paths of the masks relative to the folder of masks, best first. Unique within the file.
     """
 
     line: int
@@ -41,7 +41,7 @@ class Job:
 
     @property
     def digest(self) -> str:
-        """Hex digits that are equal for equal prompts on an image of equal name, however the line is written."""
+        """Hex digits that identify prompt and image path, independent of how the line is written."""
         prompt = self.prompt
         parts = [None if part is None else part.tolist() for part in (prompt.points, prompt.labels, prompt.box)]
         content = json.dumps([self.image, *parts, prompt.multimask])
@@ -49,12 +49,12 @@ class Job:
 
 
 def parse(content: bytes, folder: Path, multimask: bool = False) -> tuple[list[Job], list[tuple[int, str]]]:
-    """Jobs of the lines of a prompts file, and the faults of those that make no sense, with their line numbers.
+    """Returns the jobs of a prompts file, and the line number and fault of each invalid line.
 
     Args:
-        content: JSON objects, one a line, in UTF-8; empty lines are skipped.
-        folder: where the photos lie; it must exist, the photos need not.
-        multimask: for lines that say nothing of it.
+        content: one JSON object per line, in UTF-8. Empty lines are skipped.
+        folder: the folder of photos. It must exist; the photos need not.
+        multimask: default for lines without this key.
     """
     jobs: list[Job] = []
     faults: list[tuple[int, str]] = []
@@ -69,7 +69,7 @@ def parse(content: bytes, folder: Path, multimask: bool = False) -> tuple[list[J
             continue
         clashes = [output for output in job.outputs if output in taken]
         if clashes:
-            faults.append((number, f"its mask would be {clashes[0]}, which line {taken[clashes[0]]} has already"))
+            faults.append((number, f"its mask would be {clashes[0]}, the same as that of line {taken[clashes[0]]}"))
             continue
         taken.update(dict.fromkeys(job.outputs, number))
         jobs.append(job)
@@ -84,12 +84,12 @@ def _object(line: bytes) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise InvalidInputError(f"not JSON: {error.msg} at column {error.colno}") from error
     except RecursionError as error:
-        raise InvalidInputError("not JSON that anybody means: nested too deeply") from error
+        raise InvalidInputError("the JSON is nested too deeply") from error
     if not isinstance(content, dict):
         raise InvalidInputError('not a JSON object such as {"image": "a/b.jpg", "points": [[10, 20]]}')
     unknown = [key for key in content if key not in KEYS]
     if unknown:
-        raise InvalidInputError(f"unknown key {', '.join(map(repr, unknown))}; there are {', '.join(KEYS)}")
+        raise InvalidInputError(f"unknown key {', '.join(map(repr, unknown))}; the keys are {', '.join(KEYS)}")
     return {key: value for key, value in content.items() if value is not None}
 
 
@@ -117,39 +117,39 @@ def _photo(image: Any, folder: Path) -> tuple[str, Path]:
     if image is None:
         raise InvalidInputError("image is missing")
     if not isinstance(image, str) or not PurePosixPath(image).name or _CONTROL.search(image):
-        raise InvalidInputError(f"image must be the path of a file, relative to {folder}, not {_shortened(image)}")
+        raise InvalidInputError(f"image must be a file's path relative to {folder}, not {_shortened(image)}")
     relative = PurePosixPath(image)
     photo = folder / relative
     try:
         os.fsencode(photo)
         inside = photo.resolve().is_relative_to(folder.resolve())
     except UnicodeEncodeError as error:
-        raise InvalidInputError(f"image is no file name: {_shortened(image)}") from error
-    except (OSError, RuntimeError):  # links in a circle, say: reading it fails and says why
+        raise InvalidInputError(f"image is not a valid file name: {_shortened(image)}") from error
+    except (OSError, RuntimeError):  # for example a loop of links: reading it fails with the reason
         inside = True
     if relative.is_absolute() or ".." in relative.parts or not inside:
-        raise InvalidInputError(f"image must lie inside {folder}, without '..': {_shortened(image)}")
+        raise InvalidInputError(f"image must be inside {folder}, without '..', not {_shortened(image)}")
     return str(relative), photo
 
 
 def _outputs(image: str, name: Any, multimask: bool) -> tuple[str, ...]:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidInputError(
-            "name becomes part of a file name: letters, digits, '_', '-', '.' and spaces, a letter or digit first, "
-            f"at most 100; not {_shortened(name)}"
+            "name must be at most 100 letters, digits, '_', '-', '.' and spaces, begin with a letter, digit or '_' and "
+            f"not end with '.' or a space: {_shortened(name)}"
         )
     path = PurePosixPath(image)
     outputs = []
     for rank in range(1, CANDIDATES + 1 if multimask else 2):
         output = path.with_name(f"{path.stem}.{name}{f'.{rank}' if rank > 1 else ''}.png")
         if len(os.fsencode(output.name)) > _LONGEST_FILE_NAME:
-            raise InvalidInputError(f"its mask would have too long a file name: {output.name}")
+            raise InvalidInputError(f"the file name of its mask would be too long: {output.name}")
         outputs.append(str(output))
     return tuple(outputs)
 
 
 def _is_numeric(value: Any) -> bool:
-    """Whether a list holds numbers alone, at whatever depth; numpy would take "1" and true for numbers too."""
+    """Whether a nested list contains only numbers. numpy would also accept "1" and true."""
     if not isinstance(value, list):
         return False
     return all(

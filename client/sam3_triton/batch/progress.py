@@ -1,4 +1,4 @@
-"""How a run shows how far it is: a bar on a terminal, a line now and then elsewhere."""
+"""Shows a run's progress: a bar on a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _USUAL_SIZE = (80, 24)
 
 
 class Progress:
-    """Of prompts, on standard error; as a context manager it takes the bar away at the end."""
+    """Progress over prompts, on standard error. As a context manager it removes the bar at the end."""
 
     def __init__(self, total: int, done: int) -> None:
         """
         Args:
-            total: prompts in the file.
-            done: those of them that need nothing.
+            total: number of prompts in the file.
+            done: number of prompts that are already done.
         """
         self._total = total
         self._ended = done
@@ -38,14 +38,14 @@ class Progress:
             self._bar.close()
 
     def say(self, line: str) -> None:
-        """A line above the bar."""
+        """Prints a line above the bar."""
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
         else:
             print(line, file=sys.stderr, flush=True)
 
     def advance(self, failed: bool = False) -> None:
-        """One more prompt has ended."""
+        """Counts one more finished prompt."""
         self._ended += 1
         self._failed += failed
         if self._bar is not None:
@@ -58,7 +58,7 @@ class Progress:
 
 
 def _bar(total: int, done: int) -> tqdm:
-    # A terminal that does not know its size, a container's say, gives 0, and tqdm then draws nothing.
+    # Some terminals, for example in containers, report 0 columns. tqdm would then draw nothing.
     known = os.get_terminal_size(sys.stderr.fileno()).columns > 0
     columns, rows = (None, None) if known else _USUAL_SIZE
     return tqdm(

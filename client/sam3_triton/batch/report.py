@@ -1,4 +1,4 @@
-"""What became of each prompt: `report.jsonl`, and the masks beside it."""
+"""Writes the result of each prompt: its masks, and a line in `report.jsonl`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ REPORT = "report.jsonl"
 
 
 class Report:
-    """The report of a folder of masks. Lines are added as prompts end; the last one on an output counts.
+    """The report of a folder of masks. Lines are appended as prompts finish; the last line for an output counts.
 
-    A line has `line`, `image`, `output` (the best mask's path in the folder), `prompt` and `photo` (what the mask was
-    made of, for the next run to compare), and either `masks` and `scores`, best first, or `error`.
+    A line has `line`, `image`, `output` (the best mask's path in the folder), `prompt` and `photo` (for the next run to
+    detect changes), and either `masks` and `scores`, best first, or `error`.
     """
 
     def __init__(self, out: Path) -> None:
         """
         Args:
-            out: the folder of masks; it exists.
+            out: the folder of masks. It must exist.
 
         Raises:
             OSError: the report cannot be read.
@@ -36,7 +36,7 @@ class Report:
         self._out = out
         self._path = out / REPORT
         self._entries: dict[str, dict[str, Any]] = {}
-        # What was written in a run that was killed may lack its end.
+        # The last line of a killed run may be incomplete.
         content = self._path.read_bytes() if self._path.exists() else b""
         for line in content.split(b"\n"):
             with suppress(ValueError, TypeError, KeyError, AttributeError):
@@ -46,7 +46,7 @@ class Report:
         self._begins_line = content.endswith(b"\n") or not content
 
     def is_done(self, job: Job) -> bool:
-        """Whether the masks of this very prompt are there, made of the photo as it is now."""
+        """Whether all masks of this prompt exist, and prompt and photo have not changed since."""
         entry = self._entries.get(job.outputs[0])
         if entry is None or entry.get("prompt") != job.digest or entry.get("masks") != list(job.outputs):
             return False
@@ -56,15 +56,15 @@ class Report:
         return stamp(job.photo) in (None, entry.get("photo"))
 
     def succeeded(self, job: Job, pngs: Sequence[bytes], scores: np.ndarray, photo: str | None) -> None:
-        """Writes the masks, each in one step, and then the line.
+        """Writes the masks, each atomically, and then the line.
 
         Args:
             pngs: M PNG files, best first.
             scores: [M].
-            photo: the `stamp` of the photo before it was read.
+            photo: the photo's `stamp`, taken before it was read.
 
         Raises:
-            OSError: something cannot be written.
+            OSError: a file cannot be written.
         """
         for output, png in zip(job.outputs, pngs, strict=True):
             path = self._out / output
@@ -74,13 +74,13 @@ class Report:
         self._add(job, {"photo": photo, "masks": list(job.outputs), "scores": rounded})
 
     def failed(self, job: Job, error: str) -> None:
-        """Writes the line, and removes masks of an earlier prompt that was in this one's place."""
+        """Writes the line, and removes the masks of an earlier prompt with the same output."""
         self._add(job, {"error": error})
 
     def tidy(self, jobs: Sequence[Job]) -> None:
-        """Rewrites the report, in one step: one line for each prompt that has ended, in the order of the file.
+        """Rewrites the report atomically: one line for each finished prompt, in the order of the prompts.
 
-        Masks of prompts that are no longer in the file, or are in another one, keep their lines; errors do not.
+        Prompts that are not in the file (removed, or from another file) keep their lines if they have masks.
         """
         current = {job.outputs[0] for job in jobs}
         kept = [
@@ -104,7 +104,7 @@ class Report:
             mask.unlink(missing_ok=True)
 
     def _masks(self, entry: dict[str, Any]) -> list[Path]:
-        # The report is a file that anybody may have edited.
+        # Somebody may have edited the report: use only PNG files inside the folder.
         masks = [self._out / mask for mask in entry.get("masks", []) if isinstance(mask, str) and mask.endswith(".png")]
         return [mask for mask in masks if ".." not in mask.parts and mask.is_relative_to(self._out)]
 
@@ -114,7 +114,7 @@ class Report:
 
 
 def stamp(photo: Path) -> str | None:
-    """Size and time of a photo, to notice another one in its place; None where there is none."""
+    """Returns a photo's size and modification time, to detect changes; None if there is no such file."""
     try:
         status = photo.stat()
     except OSError:
@@ -124,18 +124,18 @@ def stamp(photo: Path) -> str | None:
 
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Keeps other runs out of a folder of masks for as long as the context lasts.
+    """Locks a folder of masks against other runs for the duration of the context.
 
     Raises:
-        Sam3Error: one is at work there.
+        Sam3Error: another run holds the lock.
     """
     folder = os.open(out, os.O_RDONLY)
     try:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Sam3Error(f"another sam3 batch is writing to {out}") from error
-        except OSError:  # a file system without locks, over a network say
+            raise Sam3Error(f"another `sam3 batch` is writing to {out}; wait for it or use another folder") from error
+        except OSError:  # a file system without locks, for example a network share
             pass
         yield
     finally:
@@ -147,7 +147,7 @@ def _line(entry: dict[str, Any]) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Whoever looks finds the file whole or not at all."""
+    """Writes a file atomically: readers see all of it or none."""
     fresh = path.with_name(f".{path.name}.part")
     try:
         fresh.write_bytes(content)

@@ -24,26 +24,26 @@ from sam3_triton.images import EncodedImage
 from sam3_triton.predictions import Prediction
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 2.0
-# A busy server refuses now and then; what lasts longer than this is worth a line.
+# A busy server refuses some requests. Print a line only if that lasts longer than this.
 _TELL_AFTER_S = 2.0
 # gRPC cannot carry a message of 2 GiB.
 _LARGEST_PHOTO = 1 << 30
 
 
 class GaveUpError(Sam3Error):
-    """The server has answered nothing for a while."""
+    """The server has not answered for longer than the limit."""
 
 
 class Run:
-    """One run over the prompts that are to do."""
+    """One run over the prompts that are not done yet."""
 
     def __init__(
         self, client: AsyncSam3Client, report: Report, progress: Progress, prompts: Path, patience_s: float
     ) -> None:
         """
         Args:
-            prompts: the file that the jobs stand in, for messages.
-            patience_s: how long to try on while the server answers nothing.
+            prompts: the file of prompts, for messages.
+            patience_s: seconds to keep trying without any answer from the server.
         """
         self._client = client
         self._report = report
@@ -54,10 +54,10 @@ class Run:
         self.failed = 0
 
     async def carry_out(self, jobs: Iterable[Job], concurrency: int) -> None:
-        """Ends each job in a line of the report, `concurrency` of them at a time.
+        """Runs all jobs, `concurrency` at a time, and writes a line of the report for each.
 
         Raises:
-            GaveUpError: the server has answered nothing for too long; what has ended is in the report.
+            GaveUpError: the server has not answered for too long. Finished jobs are in the report.
             OSError: a mask or the report cannot be written.
         """
         queue = iter(jobs)
@@ -97,7 +97,7 @@ class Run:
             except ServerUnavailableError as error:
                 self._patience.refused(error)
             except (DeadlineExceededError, PredictionError) as error:
-                # Either it is this prompt, or the server hangs, stops or is broken, and no prompt is at fault.
+                # If a probe succeeds, this prompt is at fault; otherwise the server hangs, is stopping or is broken.
                 if await self._client.is_ready():
                     self._patience.answered()
                     raise
@@ -107,7 +107,7 @@ class Run:
 
 
 class _Patience:
-    """How long the server has answered nothing; entered for each request."""
+    """Measures how long the server has not answered. Entered for each request."""
 
     def __init__(self, progress: Progress, limit_s: float) -> None:
         self._progress = progress
@@ -125,23 +125,23 @@ class _Patience:
             self.answered()
 
     def answered(self) -> None:
-        """The server works."""
+        """Records that the server works."""
         self._refused_since = None
         if self._told:
             self._told = False
             self._progress.say("the server answers again")
 
     def refused(self, error: Sam3Error) -> None:
-        """Counts a refusal.
+        """Records a refusal.
 
         Raises:
-            GaveUpError: it is one too many. Not while a request is still with the server, which may be at a slow image.
+            GaveUpError: the limit is exceeded and no request is in flight (one might be encoding a slow image).
         """
         now = time.monotonic()
         self._refused_since = self._refused_since or now
         silence_s = now - self._refused_since
         if silence_s >= self._limit_s and not self._under_way:
-            raise GaveUpError(f"{error}; nothing was answered for {self._limit_s:g} s") from error
+            raise GaveUpError(f"{error}; no answer for {self._limit_s:g} s") from error
         if silence_s >= min(_TELL_AFTER_S, self._limit_s) and not self._told:
             self._told = True
             self._progress.say(f"waiting up to {self._limit_s:g} s for the server: {error}")
@@ -151,9 +151,11 @@ def _read(photo: Path) -> EncodedImage:
     try:
         status = photo.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise InvalidInputError("not a file")
+            raise InvalidInputError("not a regular file")
         if status.st_size > _LARGEST_PHOTO:
-            raise InvalidInputError(f"{status.st_size / 1e9:.1f} GB are no photo")
+            raise InvalidInputError(
+                f"the file is too large: {status.st_size / 1e9:.1f} GB, at most {_LARGEST_PHOTO / 1e9:.1f} GB"
+            )
         return EncodedImage.of(photo.read_bytes())
     except OSError as error:
         raise InvalidInputError(error.strerror or str(error)) from error

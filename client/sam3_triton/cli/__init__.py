@@ -13,7 +13,7 @@ from sam3_triton.errors import MissingExtraError, Sam3Error
 
 
 class _Version(argparse.Action):
-    """Looks the version up only where it is asked for: that takes as long as all the rest."""
+    """Looks up the version only on demand, because that takes as long as everything else at startup."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
@@ -23,7 +23,7 @@ class _Version(argparse.Action):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sam3", description="Segment with a SAM 3 that a Triton serves.")
+    parser = argparse.ArgumentParser(prog="sam3", description="Segment images with SAM 3 on a Triton server.")
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -33,15 +33,15 @@ def _parser() -> argparse.ArgumentParser:
 
     probe = commands.add_parser(
         "probe",
-        help="exit with 0 if a server answers a click, else with 1",
-        description="Click on a small picture and exit with 0 if a mask comes back, else with 1 and the reason: the "
-        "readiness and liveness probe of containers. Triton's own readiness endpoints say yes even where the process "
-        "of a model has died.",
+        help="check whether the server answers a click",
+        description="Send a click on a small picture. Exit with 0 if a mask comes back, else print the reason and exit "
+        "with 1. Use it as a container's readiness and liveness probe: Triton's own readiness endpoints still report "
+        "ready when a model's process has died.",
     )
     add_url(probe, "--url")
 
-    # The gateway's own command parses the arguments.
-    commands.add_parser("gateway", help="the command sam3-gateway, where it is installed", add_help=False)
+    # sam3-gateway parses its arguments itself.
+    commands.add_parser("gateway", help="run sam3-gateway, if it is installed", add_help=False)
     return parser
 
 
@@ -52,7 +52,7 @@ def _probe(options: argparse.Namespace) -> None:
 
 
 def _gateway(arguments: list[str]) -> int:
-    """The command of another distribution, found by its name: nothing of it is imported here."""
+    """Runs `sam3-gateway`, found by its entry point, so that this package does not import the gateway."""
     from importlib.metadata import entry_points
 
     found = entry_points(group="console_scripts", name="sam3-gateway")
@@ -71,7 +71,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code: 0, or 1 with one line on standard error; a command may have more."""
+    """Runs the command. Returns its exit code: 0, 1 with one line on standard error, or one of the command's own."""
     parser = _parser()
     options, unknown = parser.parse_known_args(arguments)
     try:

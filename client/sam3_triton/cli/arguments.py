@@ -1,4 +1,4 @@
-"""What the arguments of several commands have in common."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from sam3_triton.client import DEFAULT_URL
 
 
 def add_url(parser: argparse.ArgumentParser, flag: str) -> None:
-    """Where Triton is, as `options.url`."""
+    """Adds Triton's address, as `options.url`."""
     parser.add_argument(
         flag,
         dest="url",
         default=os.environ.get("SAM3_URL", DEFAULT_URL),
         metavar="URL",
-        help="Triton: host:port (gRPC), or http://host:port (default: the environment's SAM3_URL, now %(default)s)",
+        help="Triton's address: host:port (gRPC) or http://host:port (default: %(default)s; SAM3_URL changes it)",
     )
 
 
 def numbers(count: int, form: str) -> Any:
-    """An argument of so many numbers with commas between them; `form` shows it."""
+    """An argument type: `count` numbers separated by commas. `form` describes them in errors."""
 
     def parse(text: str) -> list[float]:
         try:
@@ -36,7 +36,7 @@ def numbers(count: int, form: str) -> Any:
 
 
 def positive(kind: type[int] | type[float]) -> Any:
-    """An argument that is a number above 0."""
+    """An argument type: a number above 0 and below a million."""
 
     def parse(text: str) -> float:
         try:
@@ -44,7 +44,7 @@ def positive(kind: type[int] | type[float]) -> Any:
         except ValueError:
             value = 0
         if not 0 < value < 1e6:
-            raise argparse.ArgumentTypeError(f"expected a number above 0, not {text!r}")
+            raise argparse.ArgumentTypeError(f"expected a number above 0 and below 1000000, not {text!r}")
         return value
 
     return parse

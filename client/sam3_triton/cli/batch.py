@@ -10,40 +10,40 @@ from sam3_triton.cli.arguments import add_url, positive
 
 
 def add_parser(commands: Any) -> None:
-    """The arguments of the command."""
+    """Adds the command and its arguments."""
     batch = commands.add_parser(
         "batch",
-        help="segment a folder of photos by a file of prompts",
-        description="Segment photos by a file of prompts, one JSON object a line: "
+        help="segment a folder of photos with a file of prompts",
+        description="Segment photos with a file of prompts, one JSON object per line: "
         '{"image": "a/b.jpg", "points": [[x, y], ...], "labels": [1, 0, ...], "box": [x1, y1, x2, y2], '
-        '"multimask": false, "name": "cup"}; image is relative to FOLDER, and points or a box are needed. The mask '
-        "goes to OUT/a/b.cup.png (without a name, the line's number takes its place), and what became of each prompt "
-        "to OUT/report.jsonl. The same command again skips what is done and tries again what failed.",
-        epilog="Exit codes: 0 every prompt has its mask; 1 the run could not start or go on; 2 wrong usage; 3 some "
-        "prompts failed (each told on standard error and in the report); 130 stopped by Ctrl-C or SIGTERM.",
+        '"multimask": false, "name": "cup"}. image is relative to FOLDER; points or a box are required. The mask is '
+        "written to OUT/a/b.cup.png (name defaults to the line's number), and the result of each prompt to "
+        "OUT/report.jsonl. Run the same command again to continue: it skips finished prompts and retries failed ones.",
+        epilog="Exit codes: 0 every prompt has its mask; 1 the run could not start or continue; 2 wrong usage; 3 some "
+        "prompts failed (see standard error or the report); 130 stopped by Ctrl-C or SIGTERM.",
     )
-    batch.add_argument("folder", type=Path, metavar="FOLDER", help="where the photos lie")
+    batch.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of photos")
     batch.add_argument("--prompts", type=Path, required=True, metavar="JSONL", help="the file of prompts")
-    batch.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="a folder for the masks")
+    batch.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the folder for the masks")
     batch.add_argument(
-        "--concurrency", type=positive(int), default=4, metavar="N", help="prompts at one time (default: %(default)s)"
+        "--concurrency", type=positive(int), default=4, metavar="N", help="prompts in flight (default: %(default)s)"
     )
     batch.add_argument(
-        "--multimask", action="store_true", help="three candidates each, for prompts that say nothing of it"
+        "--multimask", action="store_true", help="write three candidates for prompts without the key multimask"
     )
     batch.add_argument(
         "--wait",
         type=positive(float),
         default=30.0,
         metavar="S",
-        help="seconds to try on while the server is busy or away (default: %(default)g)",
+        help="stop after this many seconds without any answer from the server (default: %(default)g)",
     )
     batch.add_argument(
         "--timeout",
         type=positive(float),
         default=300.0,
         metavar="S",
-        help="seconds that one prompt may take (default: %(default)g)",
+        help="limit for one prompt, in seconds (default: %(default)g)",
     )
     add_url(batch, "--url")
 

@@ -12,22 +12,22 @@ _REPOSITORY = Path("model_repository")
 
 
 def add_parser(commands: Any) -> None:
-    """The arguments of the command."""
+    """Adds the command and its arguments."""
     doctor = commands.add_parser(
         "doctor",
-        help="say what is wrong with client, server and repository",
-        description="Check this client, the server and its models, and say what to do about each fault.",
-        epilog="Exit codes: 0 no fault (there may be warnings, and checks that could not be made); 1 a fault.",
+        help="find faults of client, server and repository",
+        description="Check this client, the server and its models, and suggest a fix for each fault.",
+        epilog="Exit codes: 0 no fault (warnings and skipped checks are not faults); 1 at least one fault.",
     )
     doctor.add_argument(
-        "--repository", type=Path, metavar="DIR", help="a model repository whose artifacts to check, too"
+        "--repository", type=Path, metavar="DIR", help="also check the artifacts of this model repository"
     )
     doctor.add_argument(
         "--golden",
         action="store_true",
-        help="replay the golden clicks that sam3-export has stored in the repository (default: ./model_repository): a "
-        "fault where the answers are not PyTorch's within the bounds of the artifacts' precision. For the start of a "
-        "server, so that an engine that is wrong on its machine takes no traffic",
+        help="replay the golden clicks that sam3-export stored in the repository (default: ./model_repository) and "
+        "compare the answers with PyTorch's, within the tolerance of the precision. Run this before you route traffic "
+        "to a server: an engine can be wrong on its machine",
     )
     add_url(doctor, "--url")
 

@@ -17,7 +17,7 @@ from sam3_triton.prompts import Prompt
 
 
 def add_parser(commands: Any) -> None:
-    """The arguments of the command."""
+    """Adds the command and its arguments."""
     predict = commands.add_parser("predict", help="segment one photo", description="Segment one photo.")
     predict.add_argument("photo", type=Path, metavar="PHOTO", help="an image file")
     predict.add_argument(
@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
         action=_PointAction,
         type=numbers(2, "X,Y"),
         metavar="X,Y",
-        help="a click in pixels, origin top left; may be given again",
+        help="a click in pixels, origin top left; can be repeated",
     )
     predict.add_argument(
         "--label",
@@ -34,27 +34,32 @@ def add_parser(commands: Any) -> None:
         action=_PointAction,
         type=int,
         choices=(0, 1),
-        help="of the --point before it: 1 foreground (default), 0 background",
+        help="label of the --point before it: 1 foreground (default), 0 background",
     )
     predict.add_argument("--box", type=numbers(4, "X1,Y1,X2,Y2"), metavar="X1,Y1,X2,Y2", help="a box in pixels")
-    predict.add_argument("--multimask", action="store_true", help="three candidates instead of one mask")
+    predict.add_argument("--multimask", action="store_true", help="write three candidates instead of one mask")
     predict.add_argument(
         "-o",
         "--output",
         type=Path,
         default=Path("mask.png"),
         metavar="PNG",
-        help="the mask; further candidates get .2 and .3 before the suffix (default: %(default)s)",
+        help="where to write the mask; further candidates get .2 and .3 before the suffix (default: %(default)s)",
     )
-    predict.add_argument("--overlay", type=Path, metavar="PNG", help="the photo with mask and prompt drawn over it")
+    predict.add_argument(
+        "--overlay",
+        type=Path,
+        metavar="PNG",
+        help="where to write the photo with the mask and the prompt drawn over it",
+    )
     add_url(predict, "--url")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Saves the masks and says where.
+    """Saves the masks and prints their paths.
 
     Raises:
-        InvalidInputError: a file that it would write is none of its kind, or is there for something else.
+        InvalidInputError: an output has an unsupported suffix, or would overwrite the photo or the mask.
     """
     _check_outputs(options)
     points = [point[:2] for point in options.points or []]
@@ -74,9 +79,9 @@ def run(options: argparse.Namespace) -> None:
 
 def _check_outputs(options: argparse.Namespace) -> None:
     if options.output.suffix.lower() != ".png":
-        raise InvalidInputError(f"-o {options.output}: masks are PNG files; let the name end in .png")
+        raise InvalidInputError(f"-o {options.output}: masks are PNG files, so the name must end with .png")
     if options.overlay and options.overlay.suffix.lower() not in Image.registered_extensions():
-        raise InvalidInputError(f"--overlay {options.overlay}: no known kind of image; try .png or .jpg")
+        raise InvalidInputError(f"--overlay {options.overlay}: unknown image format; use .png or .jpg")
     named = {"-o": options.output, "--overlay": options.overlay}
     for flag, path in named.items():
         if path and path.resolve() == options.photo.resolve():
@@ -86,7 +91,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
 
 
 class _PointAction(argparse.Action):
-    """Collects points as [x, y, label]; a --label belongs to the --point before it."""
+    """Collects points as [x, y, label]. A --label applies to the --point before it."""
 
     def __call__(
         self,
@@ -99,7 +104,7 @@ class _PointAction(argparse.Action):
         if option_string == "--point":
             points = [*points, [*values, 1]]
         elif not points:
-            parser.error("--label belongs behind the --point that it is for")
+            parser.error("--label must follow the --point that it applies to")
         else:
             points = [*points[:-1], [*points[-1][:2], values]]
         setattr(namespace, self.dest, points)

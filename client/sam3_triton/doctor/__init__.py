@@ -1,4 +1,4 @@
-"""`sam3 doctor`: what is wrong with client, server and repository, and what to do about it."""
+"""`sam3 doctor`: finds faults of client, server and repository, and suggests fixes."""
 
 from sam3_triton.doctor.examination import examine
 

@@ -1,4 +1,4 @@
-"""All checks, in the order in which one thing rests on another."""
+"""Runs all checks, ordered so that each check comes after those it depends on."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _DEPENDENCIES = ("numpy", "pillow", "tritonclient", "tqdm")
 
 
 def examine(url: str, repository: Path | None = None, golden: bool = False) -> int:
-    """Prints a line for each check, and returns the exit code: 1 where one has found a fault, else 0.
+    """Prints a line for each finding. Returns the exit code: 1 if there is a fault, else 0.
 
     Args:
-        url: of Triton (see `Sam3Client`).
-        repository: a model repository whose artifacts to check; None: not.
+        url: Triton's address (see `Sam3Client`).
+        repository: a model repository whose artifacts to check; None skips these checks.
         golden: also replay the repository's golden clicks on the server.
 
     Raises:
-        InvalidUrlError: not the address of a Triton.
+        InvalidUrlError: the URL is invalid.
     """
     address = Address.of(url)
     coloured = is_coloured()
@@ -54,7 +54,7 @@ def _findings(url: str, address: Address, repository: Path | None, golden: bool)
     client = list(_check_client())
     yield from client
     if any(finding.mark is Mark.FAULT for finding in client):
-        yield skipped("server", "this client cannot talk to any")
+        yield skipped("server", "the client cannot send requests")
         return
     here, servers = host.is_here(address), host.running_servers()
     configs = None
@@ -76,7 +76,7 @@ def _findings(url: str, address: Address, repository: Path | None, golden: bool)
     yield host.check_segments(servers)
     yield host.check_gpu(configs, here)
     if repository is None:
-        yield skipped("repository", "give it with --repository DIR")
+        yield skipped("repository", "set it with --repository DIR")
         return
     yield from check_repository(repository)
     if golden:

@@ -1,4 +1,4 @@
-"""What a check has found."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ _SUBJECT_WIDTH = 14
 
 
 class Mark(Enum):
-    """How bad it is; the value is the colour of a terminal."""
+    """Severity of a finding. The value is its ANSI colour."""
 
     OK = "32"
     WARNING = "33"
     FAULT = "31"
-    SKIPPED = "2"  # the check could not be made
+    SKIPPED = "2"  # the check could not run
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination.
+    """One line of the output.
 
     Attributes:
-        subject: what was checked.
-        text: what was found.
-        advice: what to do about it; empty where there is nothing to do.
+        subject: the thing that was checked.
+        text: the result.
+        advice: the suggested fix; empty if none is needed.
     """
 
     mark: Mark
@@ -35,21 +35,21 @@ class Finding:
     advice: str = ""
 
     def line(self, coloured: bool) -> str:
-        """As it is printed."""
+        """Returns the line to print."""
         mark = f"{self.mark.name.lower():<8}"
         if coloured:
             mark = f"\033[{self.mark.value}m{mark}\033[0m"
-        text = " ".join(self.text.split())  # Triton's reasons may have several lines
+        text = " ".join(self.text.split())  # Triton's messages may have several lines
         return f"{mark} {self.subject:<{_SUBJECT_WIDTH}} {text}" + (f" -> {self.advice}" if self.advice else "")
 
 
 def ok(subject: str, text: str) -> Finding:
-    """All is well."""
+    """The check passed."""
     return Finding(Mark.OK, subject, text)
 
 
 def warning(subject: str, text: str, advice: str) -> Finding:
-    """It works, but not as well as it could, or not for long."""
+    """It works, but slowly, or it may fail later."""
     return Finding(Mark.WARNING, subject, text, advice)
 
 
@@ -59,7 +59,7 @@ def fault(subject: str, text: str, advice: str) -> Finding:
 
 
 def skipped(subject: str, reason: str) -> Finding:
-    """The check could not be made, so nobody knows."""
+    """The check could not run."""
     return Finding(Mark.SKIPPED, subject, f"not checked: {reason}")
 
 
@@ -69,5 +69,5 @@ def is_coloured() -> bool:
 
 
 def megabytes(size: float) -> str:
-    """Bytes for people."""
+    """Formats a number of bytes as MB or GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

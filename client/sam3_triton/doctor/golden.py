@@ -1,6 +1,6 @@
-"""Golden clicks: what sam3-export has kept of PyTorch's answers, replayed on the running server.
+"""Replays golden clicks on the running server and compares its answers with PyTorch's, which sam3-export stored.
 
-An engine that was built on this GPU, in a lower precision say, can be wrong without a word: this is how it is found.
+An engine that was built on this GPU, for example in a lower precision, can give wrong answers without any error.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from sam3_triton.predictions import Prediction
 from sam3_triton.prompts import Prompt
 
 FOLDER = CURRENT / "golden"
-# The first of them pays for the encoder: up to a minute without a GPU, longer where an engine is built.
+# The first click runs the encoder: up to a minute without a GPU, longer if an engine is built first.
 _TIMEOUT_S = 600.0
 _WRONG = (
-    "let it take no traffic: this engine is wrong on this machine (serve another profile), or the server has loaded "
-    "another export than this repository's"
+    "do not route traffic to this server: its engine is wrong on this machine (serve another profile), or it serves an "
+    "export that is not this repository's"
 )
 
 
 @dataclass(frozen=True)
 class Click:
-    """A prompt, and what PyTorch answers: scores [M], logits float32 [M, h, w]."""
+    """A prompt and PyTorch's answer: scores float32 [M], logits float32 [M, h, w]."""
 
     name: str
     prompt: Prompt
@@ -41,7 +41,7 @@ class Click:
 
 @dataclass(frozen=True)
 class Golden:
-    """A picture, its clicks, and the bounds by the name of the image encoder's file."""
+    """A picture, its clicks, and the tolerances for each file name of the image encoder."""
 
     image: bytes
     clicks: tuple[Click, ...]
@@ -49,7 +49,7 @@ class Golden:
 
     @classmethod
     def read(cls, folder: Path) -> Golden:
-        """As sam3-export has written them.
+        """Reads the files that sam3-export wrote.
 
         Raises:
             OSError: a file is missing.
@@ -72,9 +72,9 @@ class Golden:
 
 
 def check_golden(url: str, configs: Configs, repository: Path) -> Finding:
-    """Whether the server answers the golden clicks of a repository as PyTorch does, within its precision's bounds."""
+    """Checks whether the server's answers agree with PyTorch's, within the tolerance of the precision."""
     if reason := configs.lacking(ENCODER):
-        return fault("golden", reason, "let it take no traffic: whether its engine is right is not known")
+        return fault("golden", reason, "do not route traffic to this server: its engine was not checked")
     try:
         golden = Golden.read(repository / FOLDER)
     except OSError as error:
@@ -84,7 +84,7 @@ def check_golden(url: str, configs: Configs, repository: Path) -> Finding:
         return fault("golden", reason, EXPORT_AGAIN)
     file_name = str(configs.by_model[ENCODER].get("default_model_filename"))
     if file_name not in golden.bounds:
-        return fault("golden", f"the server runs {file_name}, which this export does not have", EXPORT_AGAIN)
+        return fault("golden", f"the server runs {file_name}, which this export does not contain", EXPORT_AGAIN)
     return _replay(url, golden, golden.bounds[file_name], file_name)
 
 
@@ -95,21 +95,21 @@ def _replay(url: str, golden: Golden, bounds: dict[str, float], file_name: str) 
             for click in golden.clicks:
                 drift = _drift(client.segment(golden.image, click.prompt), click)
                 if not _within(drift, bounds):
-                    told = f"{click.name}: {_told(drift)}; the bounds of {file_name} are {_told(bounds)}"
+                    told = f"{click.name}: {_told(drift)}; the tolerances of {file_name} are {_told(bounds)}"
                     return fault("golden", told, _WRONG)
                 drifts.append(drift)
     except Sam3Error as error:
-        return fault("golden", str(error), "see what is not ready above, and the server's log")
+        return fault("golden", str(error), "see the faults above and the server's log")
     worst = {
         "logits": max(drift["logits"] for drift in drifts),
         "score": max(drift["score"] for drift in drifts),
         "mask_iou": min(drift["mask_iou"] for drift in drifts),
     }
-    return ok("golden", f"{len(drifts)} golden clicks on {file_name} are PyTorch's: {_told(worst)}")
+    return ok("golden", f"{len(drifts)} golden clicks on {file_name} agree with PyTorch: {_told(worst)}")
 
 
 def _drift(answer: Prediction, click: Click) -> dict[str, float]:
-    """As sam3-export measures it: logits as a fraction of the largest, scores, and the lowest IoU of a mask."""
+    """Measures like sam3-export: logits as a fraction of the largest, scores, and the lowest IoU of a mask."""
     found = answer.low_res_logits
     if found.shape != click.logits.shape or answer.scores.shape != click.scores.shape:
         return {"logits": float("inf"), "score": float("inf"), "mask_iou": 0.0}
@@ -126,7 +126,7 @@ def _iou(left: np.ndarray, right: np.ndarray) -> float:
 
 
 def _within(drift: dict[str, float], bounds: dict[str, float]) -> bool:
-    """NaN is not."""
+    """Whether a drift is within the tolerances; False for NaN."""
     small = drift["logits"] <= bounds["logits"] and drift["score"] <= bounds["score"]
     return small and drift["mask_iou"] >= bounds["mask_iou"]
 

@@ -1,4 +1,4 @@
-"""Checks of the machine: shared memory and GPUs, where the server is on it too."""
+"""Checks of this machine: shared memory and GPUs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sam3_triton.doctor.findings import Finding, megabytes, ok, skipped, warning
 from sam3_triton.doctor.server import CACHE, ENCODER, SAM3_BYTES_PER_IMAGE, Configs
 from sam3_triton.wire import Address
 
-# What the formula of docs/cache.md is made of.
+# Terms of the formula in docs/cache.md.
 _BASE, _SPARE_IMAGES, _SENT_IMAGES = 64 << 20, 2, 8
 _PREFIX_FLAG = "shm-region-prefix-name="
 _TRITONS_PREFIX = "triton_python_backend_shm_region_"
@@ -24,25 +24,25 @@ _GPU_TIMEOUT_S = 20
 
 @dataclass(frozen=True)
 class Server:
-    """A `tritonserver` that runs here, in a container of this host perhaps."""
+    """A `tritonserver` process on this machine, possibly in a container."""
 
     pid: int
     arguments: tuple[str, ...]
 
     @property
     def segment_prefix(self) -> str:
-        """How the names of its shared memory begin."""
+        """The prefix of its shared-memory names."""
         flags = [argument.split(_PREFIX_FLAG)[1] for argument in self.arguments if _PREFIX_FLAG in argument]
         return flags[0] if flags else _TRITONS_PREFIX
 
     @property
     def shared_memory(self) -> Path:
-        """Its own /dev/shm, which is another one than ours where it runs in a container."""
+        """Its /dev/shm, which differs from ours if it runs in a container."""
         return Path(f"/proc/{self.pid}/root/dev/shm")
 
 
 def is_here(address: Address) -> bool:
-    """Whether an address is one of this machine's."""
+    """Whether an address belongs to this machine."""
     host = urlsplit(f"//{address.netloc}").hostname or ""
     try:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
@@ -59,22 +59,22 @@ def is_here(address: Address) -> bool:
 
 
 def running_servers() -> list[Server]:
-    """All of this machine, as far as its process table shows them."""
+    """Returns all Triton servers in this machine's process table."""
     servers = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if (folder / "comm").read_text().strip() != "tritonserver":
                 continue
             arguments = (folder / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended meanwhile
             continue
-        if arguments != [""]:  # of a zombie
+        if arguments != [""]:  # a zombie has no arguments
             servers.append(Server(int(folder.name), tuple(arguments)))
     return servers
 
 
 def listening(servers: list[Server], address: Address) -> Server | None:
-    """The one at an address; None where that cannot be told."""
+    """Returns the server that listens at an address; None if that is not clear."""
     port = str(urlsplit(f"//{address.netloc}").port)
     named = [one for one in servers if any(port in argument.split("=") for argument in one.arguments)]
     if len(named) == 1:
@@ -83,16 +83,18 @@ def listening(servers: list[Server], address: Address) -> Server | None:
 
 
 def check_shared_memory(configs: Configs, here: bool, server: Server | None) -> Finding:
-    """Whether what Triton's Python models need fits, by the formula of docs/cache.md."""
+    """Checks whether /dev/shm is large enough for Triton's Python models, by the formula in docs/cache.md."""
     if not here:
         return skipped("shared memory", "the server is on another machine; run this there")
     if server is None:
-        return skipped("shared memory", "no process shows which tritonserver it is that answers")
+        return skipped("shared memory", "cannot find the server's process on this machine")
     if reason := configs.lacking(CACHE, ENCODER):
         return skipped("shared memory", reason)
     encodes = configs.parameter(CACHE, "max_concurrent_encodes")
     if encodes is None or not encodes.isdecimal():
-        return skipped("shared memory", f"the parameter max_concurrent_encodes of {CACHE} is {encodes!r}")
+        return skipped(
+            "shared memory", f"the parameter max_concurrent_encodes of {CACHE} must be a number, not {encodes!r}"
+        )
     images = int(encodes) + _SPARE_IMAGES + _SENT_IMAGES
     if configs.is_stand_in(ENCODER):
         # A component that reads features has its batch twice: as it came, and stacked.
@@ -102,16 +104,16 @@ def check_shared_memory(configs: Configs, here: bool, server: Server | None) -> 
         total, _, free = shutil.disk_usage(server.shared_memory)
         used = sum(segment.stat().st_blocks * 512 for segment in server.shared_memory.glob(f"{server.segment_prefix}*"))
     except OSError as error:
-        return skipped("shared memory", f"/dev/shm of the server (pid {server.pid}) cannot be seen: {error.strerror}")
-    text = f"/dev/shm of the server: {megabytes(total)}, {megabytes(free)} free, {megabytes(used)} its own"
+        return skipped("shared memory", f"cannot read /dev/shm of the server (pid {server.pid}): {error.strerror}")
+    text = f"/dev/shm of the server: {megabytes(total)}, {megabytes(free)} free, {megabytes(used)} used by the server"
     if free + used < needed:
-        advice = "make it larger (docker run --shm-size=1g), or free it"
+        advice = "make it larger (docker run --shm-size=1g) or free space in it"
         return warning("shared memory", f"{text}; under load it needs {megabytes(needed)}", advice)
-    return ok("shared memory", f"{text}; enough for the {megabytes(needed)} that it needs under load")
+    return ok("shared memory", f"{text}; enough for the {megabytes(needed)} needed under load")
 
 
 def check_segments(servers: list[Server], folder: Path = Path("/dev/shm")) -> Finding:
-    """Whether servers and clients that were killed have left shared memory behind."""
+    """Checks whether killed servers or clients left shared memory behind."""
     if not folder.is_dir():
         return skipped("segments", f"there is no {folder}")
     live = tuple(server.segment_prefix for server in servers)
@@ -122,7 +124,7 @@ def check_segments(servers: list[Server], folder: Path = Path("/dev/shm")) -> Fi
     prefixes = sorted({match[1] for segment in left if (match := _SEGMENT.fullmatch(segment.name))})
     return warning(
         "segments",
-        f"{len(left)} pieces of shared memory, {megabytes(size)}, are of nobody who shows in the process table",
+        f"{len(left)} pieces of shared memory ({megabytes(size)}) belong to no process in the process table",
         f"if no container uses them: rm {' '.join(f'{folder}/{prefix}*' for prefix in prefixes)}",
     )
 
@@ -137,12 +139,12 @@ def _is_left_over(name: str, live: tuple[str, ...]) -> bool:
 
 
 def check_gpu(configs: Configs | None, here: bool) -> Finding:
-    """Whether a GPU lies idle."""
+    """Checks whether a GPU is idle while the encoder runs on the CPU."""
     if configs is not None and not here:
         return skipped("GPU", "the server is on another machine; run this there")
     command = shutil.which("nvidia-smi")
     if command is None:
-        return skipped("GPU", "no nvidia-smi here, so either there is none or its driver is missing")
+        return skipped("GPU", "nvidia-smi is not installed: there is no GPU, or its driver is missing")
     arguments = [command, "--query-gpu=name", "--format=csv,noheader"]
     try:
         answer = subprocess.run(arguments, capture_output=True, text=True, timeout=_GPU_TIMEOUT_S)
@@ -150,15 +152,15 @@ def check_gpu(configs: Configs | None, here: bool) -> Finding:
         return skipped("GPU", f"nvidia-smi fails ({error})")
     names = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
     if answer.returncode or not names:
-        reason = (answer.stdout + answer.stderr).strip() or "it names none"
+        reason = (answer.stdout + answer.stderr).strip() or "it lists no GPU"
         return skipped("GPU", f"nvidia-smi fails ({reason})")
     text = ", ".join(names)
     if configs is None:
-        return skipped("GPU", f"{text}; whether it is used, no server tells")
+        return skipped("GPU", f"{text}; no server answers, so its use is unknown")
     if reason := configs.lacking(ENCODER):
         return skipped("GPU", f"{text}; {reason}")
     if "GPU" in configs.kinds(ENCODER):
         return ok("GPU", f"{text}; the encoder runs on it")
     return warning(
-        "GPU", f"{text} lies idle: the encoder runs on the CPU", "serve a profile whose instances are KIND_GPU"
+        "GPU", f"{text} is idle: the encoder runs on the CPU", "serve a profile whose instances are KIND_GPU"
     )

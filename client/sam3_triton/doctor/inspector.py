@@ -1,4 +1,4 @@
-"""What a Triton tells about itself, over gRPC and HTTP alike."""
+"""Reads a Triton server's metadata, models and configs, over gRPC or HTTP."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sam3_triton.wire import Address
 
 
 class Inspector:
-    """Asks a server for its metadata, its models and their configs; every method raises this package's errors alone."""
+    """Reads a server's metadata, models and configs. All methods raise only this package's errors."""
 
     def __init__(self, address: Address, timeout_s: float) -> None:
         """
         Args:
-            timeout_s: of each question.
+            timeout_s: timeout of each request, in seconds.
         """
         self._address = address
         self._timeout_s = timeout_s
@@ -47,25 +47,25 @@ class Inspector:
         self._client.close()
 
     def metadata(self) -> dict[str, Any]:
-        """`name`, `version` and `extensions` of the server."""
+        """Returns `name`, `version` and `extensions` of the server."""
         return self._dictionary(self._ask(self._client.get_server_metadata, **self._json))
 
     def is_live(self) -> bool:
-        """Whether the server calls itself live."""
+        """Whether the server reports that it is live."""
         return bool(self._ask(self._client.is_server_live, **self._plain))
 
     def is_ready(self) -> bool:
-        """Whether the server calls itself ready, which it does even where a model's process has died."""
+        """Whether the server reports that it is ready, which it does even if a model's process has died."""
         return bool(self._ask(self._client.is_server_ready, **self._plain))
 
     def models(self) -> list[dict[str, str]]:
-        """The repository index: `name`, and where they have been loaded, or should have been, `state` and `reason`."""
+        """Returns the repository index: `name`, plus `state` and `reason` if loading was attempted."""
         index = self._ask(self._client.get_model_repository_index, **self._json)
         models: list[dict[str, str]] = index.get("models", []) if isinstance(index, dict) else index
         return models
 
     def config(self, model: str) -> dict[str, Any]:
-        """A model's config as it was loaded, completed by Triton; integers may be strings, zeros may be left out."""
+        """Returns a model's config as loaded and completed by Triton. Integers may be strings; zeros may be missing."""
         answer = self._dictionary(self._ask(self._client.get_model_config, model, **self._json))
         config: dict[str, Any] = answer.get("config", answer)
         return config
@@ -77,9 +77,9 @@ class Inspector:
         except Sam3Error:
             raise
         except ValueError as error:  # not JSON
-            raise PredictionError(f"what listens at {self._address.netloc} is no Triton ({error})") from error
+            raise PredictionError(f"the server at {self._address.netloc} is not a Triton ({error})") from error
 
     def _dictionary(self, answer: Any) -> dict[str, Any]:
         if not isinstance(answer, dict):
-            raise PredictionError(f"what listens at {self._address.netloc} is no Triton")
+            raise PredictionError(f"the server at {self._address.netloc} is not a Triton")
         return answer
