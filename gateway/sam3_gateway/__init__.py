@@ -1,1 +1,1 @@
-"""The HTTP service in front of Triton. It needs the extra `gateway`."""
+"""The HTTP service in front of Triton."""

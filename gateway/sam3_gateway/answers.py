@@ -1,4 +1,4 @@
-"""What /v1/ answers, as OpenAPI describes it."""
+"""The answers of /v1/, as models for OpenAPI."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from sam3_triton import Prediction
 
 from sam3_gateway import forms, mask_formats
 
-_ID = Field(description="sha256 of the image file: to send instead of the image next time", examples=["9f86d0…"])
-_HIT = Field(description="whether Triton had the image's embedding cached, so that the encoder was skipped")
+_ID = Field(description="sha256 of the image file; send it instead of the image next time", examples=["9f86d0…"])
+_HIT = Field(description="true if Triton had cached the image's embedding, so that the encoder was skipped")
 _MILLISECONDS = Field(
-    description="by stage: read (the request), inspect (the image's header and id), triton, encode (the answer); total",
+    description="by stage: read (receive the request), inspect (the image's header and id), triton, encode (write the "
+    "answer); and their total",
     examples=[{"read": 0.4, "inspect": 0.6, "triton": 11.2, "encode": 0.3, "total": 13.1}],
 )
 
 
 class Fault(BaseModel):
-    """Why there is no answer."""
+    """An error."""
 
-    detail: str = Field(description="one line that names the fault")
+    detail: str = Field(description="the fault, in one line")
 
 
 class MaskFormat(str, Enum):
-    """How masks are written."""
+    """The format of the masks."""
 
     png = "png"
     rle = "rle"
@@ -37,14 +38,14 @@ class MaskFormat(str, Enum):
 
 
 class PngMask(BaseModel):
-    """An 8-bit grey PNG, 0 and 255, of the image's size."""
+    """An 8-bit grey PNG, 0 and 255, the size of the image."""
 
     format: Literal["png"] = "png"
     data: str = Field(description="base64")
 
 
 class RleMask(BaseModel):
-    """COCO's compressed run lengths."""
+    """COCO's compressed run-length encoding."""
 
     format: Literal["rle"] = "rle"
     size: Annotated[list[int], Field(description="height, width")]
@@ -52,57 +53,57 @@ class RleMask(BaseModel):
 
 
 class Polygon(BaseModel):
-    """A connected region; its corners are pixels (x, y)."""
+    """A connected region. Its corners are pixels (x, y)."""
 
     exterior: list[list[int]] = Field(description="[[x, y], …] along the region's outermost pixels")
-    holes: list[list[list[int]]] = Field(description="rings on the region's pixels around each hole")
+    holes: list[list[list[int]]] = Field(description="one ring for each hole, along the region's pixels around it")
 
 
 class PolygonMask(BaseModel):
-    """The outlines of the regions, the largest first."""
+    """One polygon for each connected region, largest first."""
 
     format: Literal["polygons"] = "polygons"
     polygons: list[Polygon]
 
 
 class Logits(BaseModel):
-    """Low-resolution logits, to be sent back as `mask_input`."""
+    """Low-resolution logits. Send them back as `mask_input` to refine the mask."""
 
     shape: list[int] = Field(description="height, width: 288, 288 for SAM 3")
     data: str = Field(description="base64 of little-endian float32, row by row")
 
 
 class Candidate(BaseModel):
-    """One mask and what the model thinks of it."""
+    """One mask and its score."""
 
     score: float = Field(description="the model's own estimate of the mask's IoU")
     mask: Annotated[PngMask | RleMask | PolygonMask, Field(discriminator="format")]
-    low_res_logits: Logits | None = Field(None, description="only where `logits` was true")
+    low_res_logits: Logits | None = Field(None, description="only if `logits` was true")
 
 
 class ImageAnswer(BaseModel):
-    """An image that is cached now."""
+    """The image that is now cached."""
 
     image_id: str = _ID
-    width: int = Field(description="pixels, as stored: EXIF orientation is not applied")
+    width: int = Field(description="in pixels as stored; EXIF orientation is not applied")
     height: int
     cache_hit: bool = _HIT
     milliseconds: dict[str, float] = _MILLISECONDS
 
 
 class PredictionAnswer(BaseModel):
-    """Candidates, the best score first."""
+    """The candidates, best score first."""
 
     image_id: str = _ID
     width: int
     height: int
     cache_hit: bool = _HIT
-    candidates: list[Candidate] = Field(description="one, or three with `multimask`")
+    candidates: list[Candidate] = Field(description="one, or three if `multimask` was true")
     milliseconds: dict[str, float] = _MILLISECONDS
 
 
 def candidates(prediction: Prediction, masks: MaskFormat, logits: bool) -> list[Candidate]:
-    """A prediction's masks in the format that was asked for; takes milliseconds for large ones."""
+    """Returns a prediction's masks in the requested format. Takes milliseconds for large masks."""
     return [
         Candidate(
             score=float(score),
@@ -114,7 +115,7 @@ def candidates(prediction: Prediction, masks: MaskFormat, logits: bool) -> list[
 
 
 def size(prediction: Prediction) -> tuple[int, int]:
-    """Width and height of the image, in pixels."""
+    """Returns the image's width and height, in pixels."""
     return Image.open(io.BytesIO(prediction.mask_pngs[0])).size
 
 

@@ -1,4 +1,4 @@
-"""The application: routes, the middlewares around them, and what each error becomes."""
+"""The application: its routes, middlewares and error handlers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from sam3_gateway.uploads import TooLargeError, UnknownFormatError
 
 _log = logging.getLogger(__name__)
 _PAGE = Path(__file__).parent / "page"
-# Its own files and this gateway, and nothing from elsewhere.
+# The page may load its own files and call this gateway, nothing else.
 _PAGE_MAY_LOAD = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'"
@@ -54,7 +54,7 @@ _STATUSES: tuple[tuple[type[Sam3Error], int], ...] = (
 
 
 def create_app(settings: Settings, backend: Backend) -> FastAPI:
-    """The application in front of a backend, which it closes when it shuts down."""
+    """Creates the application in front of a backend. It closes the backend when it shuts down."""
     metrics = Metrics()
 
     @asynccontextmanager
@@ -66,13 +66,13 @@ def create_app(settings: Settings, backend: Backend) -> FastAPI:
 
     app = FastAPIOffline(
         title="SAM 3 on Triton",
-        description="An image and clicks in, masks out. Where a key is set, a POST needs it in the header X-API-Key.",
+        description="Send an image and clicks, get masks. If an API key is set, each POST must send it in X-API-Key.",
         redoc_url=None,
         lifespan=lifespan,
     )
-    # The guard has bounded the body and holds it in memory; a copy on disk would only cost time.
+    # The guard limits the body and holds it in memory, so a copy on disk would only cost time.
     MultiPartParser.spool_max_size = settings.max_body_bytes
-    # The one added last is the outermost.
+    # The middleware added last is the outermost.
     app.add_middleware(Guard, settings=settings, metrics=metrics)
     if settings.origins:
         app.add_middleware(
@@ -113,7 +113,7 @@ def _malformed(request: Request, error: Exception) -> Response:
     field = first["loc"][-1]
     if first["type"] == "missing":
         fault = "is missing"
-    elif "UploadFile" in first["msg"]:  # FastAPI's words for a text field in a file's place
+    elif "UploadFile" in first["msg"]:  # FastAPI's message for text in place of a file
         fault = "must be a file"
     else:
         fault = str(first["msg"])
@@ -125,8 +125,8 @@ def _failed(request: Request, error: Exception) -> Response:
         if isinstance(error, kind):
             return JSONResponse({"detail": str(error)}, status, RETRY_AFTER if status == 503 else None)
     _log.error("request %s failed", Record.of(request).request_id, exc_info=error)
-    return JSONResponse({"detail": "prediction error; see the gateway's log"}, 500)
+    return JSONResponse({"detail": "the prediction failed; see the gateway's log"}, 500)
 
 
 def _closed(request: Request, error: Exception) -> Response:
-    return Response(status_code=CLIENT_CLOSED)  # nobody reads it; the log and the metrics do
+    return Response(status_code=CLIENT_CLOSED)  # for the log and the metrics; the caller has disconnected

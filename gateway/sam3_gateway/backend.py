@@ -1,4 +1,4 @@
-"""What segments for the gateway: the protocol that its routes rely on, and the Triton that the settings name."""
+"""The backend that segments images: the protocol that the routes use, and a connection to Triton."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from sam3_gateway.settings import Settings
 
 
 class Backend(Protocol):
-    """Where masks come from. Methods raise `sam3_triton.Sam3Error`; cancelling one cancels its request."""
+    """A source of masks. Its methods raise `sam3_triton.Sam3Error`. Cancelling a call cancels its request."""
 
     async def segment(self, image: EncodedImage | CachedImage, prompt: Prompt, *, logits: bool) -> Prediction:
-        """Segments an image; `logits` asks for the low-resolution logits too."""
+        """Segments an image. `logits` also requests the low-resolution logits."""
 
     async def prefetch(self, image: EncodedImage) -> bool:
-        """Has an image encoded and cached; returns whether it was cached already."""
+        """Encodes and caches an image. Returns whether it was already cached."""
 
     async def is_ready(self) -> bool:
-        """Whether a click on a small picture is answered."""
+        """Returns whether a click on a small picture returns a mask."""
 
     async def close(self) -> None:
-        """Closes the connections; called once, at the end."""
+        """Closes the connections. Called once, at shutdown."""
 
 
 def connect(settings: Settings) -> Backend:
-    """The client of the Triton that the settings name; nothing is sent yet.
+    """Returns a client for the Triton in the settings. It does not connect yet.
 
     Raises:
-        InvalidUrlError: not the address of a Triton.
-        MissingExtraError: an HTTP address, without the client's extra `http`.
+        InvalidUrlError: the setting `triton` is invalid.
+        MissingExtraError: `triton` is an HTTP address, and the client's extra `http` is not installed.
     """
     return AsyncSam3Client(settings.triton, settings.timeout_s, shared_memory=settings.shared_memory)

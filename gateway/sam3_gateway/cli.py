@@ -16,17 +16,17 @@ from sam3_gateway.errors import GatewayError
 from sam3_gateway.settings import Settings, read
 from sam3_gateway.telemetry import log_to_stdout
 
-# The number of connections that uvicorn lets wait by default.
+# uvicorn's default.
 _BACKLOG = 2048
-# After a signal to stop, requests in flight may take this long; the rest are cancelled.
+# After a stop signal, requests in flight may take this long before they are cancelled.
 _GRACE_S = 10
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serves until it is stopped and returns the exit code: 0, or 1 with one line on standard error.
+    """Serves until stopped. Returns the exit code: 0, or 1 with one line on standard error.
 
     Raises:
-        SystemExit: after --help, or for wrong flags or settings.
+        SystemExit: after --help, or if a flag or setting is invalid.
     """
     settings = read(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -54,9 +54,9 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         where = f"port {settings.port} of {settings.host}"
         fault = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-        raise GatewayError(f"{where} {fault}; choose another one with --port") from error
-    # asyncio sets this only on sockets made with the protocol's number. Without it an answer's body waits 40 ms for the
-    # acknowledgement of its headers. Accepted connections inherit it.
+        raise GatewayError(f"{where} {fault}; choose another with --port") from error
+    # asyncio sets TCP_NODELAY only on sockets created with an explicit protocol number. Without it, an answer's body
+    # waits 40 ms for the acknowledgement of its headers. Accepted connections inherit it.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 

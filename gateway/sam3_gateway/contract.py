@@ -1,4 +1,4 @@
-"""The contract of existing callers: POST /predict/mask and GET /health; and the probes of containers."""
+"""The contract with existing callers, POST /predict/mask and GET /health, and probes for containers."""
 
 from __future__ import annotations
 
@@ -15,36 +15,39 @@ from sam3_gateway.segmenter import Segmenter
 from sam3_gateway.uploads import FORMATS
 
 IMAGE = f"An image file: {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-_POINTS = "JSON, [[x, y], …] or flat [x, y, …], in pixels of the image, origin top left"
-_LABELS = "JSON, a list or one number: 1 foreground, 0 background; left out: all foreground"
+_POINTS = "JSON [[x, y], …] or flat [x, y, …], in pixels of the image, origin top left"
+_LABELS = "JSON list, or one number: 1 foreground, 0 background. Default: all foreground"
 FAULTS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Fault, "description": "The image or the prompt makes no sense; `detail` names the fault."},
-    401: {"model": Fault, "description": "The API key is missing or wrong (where one is set)."},
+    400: {"model": Fault, "description": "The image or the prompt is invalid; `detail` names the fault."},
+    401: {"model": Fault, "description": "The API key is missing or wrong, if the gateway has one."},
     408: {"model": Fault, "description": "The request took too long to arrive."},
-    413: {"model": Fault, "description": "The request, or the image's count of pixels, is larger than is accepted."},
-    415: {"model": Fault, "description": "The image is of a format that is not accepted."},
+    413: {"model": Fault, "description": "The request is too large, or its image has too many pixels."},
+    415: {"model": Fault, "description": "The image is in none of the accepted formats."},
     500: {"model": Fault, "description": "The prediction failed; the gateway's log says why."},
-    503: {"model": Fault, "description": "Triton is not reached, not ready or too busy, or the gateway is: try later."},
+    503: {
+        "model": Fault,
+        "description": "Triton is unreachable, not ready or too busy, or the gateway is too busy: try again later.",
+    },
 }
 
 
 def routes(segmenter: Segmenter, readiness: Readiness, max_points: int) -> APIRouter:
-    """The contract's routes."""
+    """Returns the contract's routes."""
     router = APIRouter()
 
     @router.get("/health", tags=["health"])
     async def health() -> dict[str, Any]:
-        """Whether the gateway runs, and whether Triton answers a click. Always 200."""
+        """Reports whether Triton answers a click. Always 200."""
         return {"status": "running", "model_loaded": await readiness.check()}
 
     @router.get("/health/live", tags=["health"])
     async def live() -> dict[str, str]:
-        """Whether the gateway runs: a container's liveness probe."""
+        """Answers while the gateway runs: a container's liveness probe."""
         return {"status": "running"}
 
     @router.get("/health/ready", tags=["health"], responses={503: {"description": "Triton does not answer a click."}})
     async def ready() -> JSONResponse:
-        """Whether Triton answers a click: a container's readiness probe."""
+        """Reports whether Triton answers a click: a container's readiness probe."""
         is_ready = await readiness.check()
         return JSONResponse({"model_loaded": is_ready}, 200 if is_ready else 503)
 
@@ -62,9 +65,11 @@ def routes(segmenter: Segmenter, readiness: Readiness, max_points: int) -> APIRo
         image: Annotated[UploadFile, File(description=IMAGE)],
         points: Annotated[str, Form(description=_POINTS, examples=["[[300, 200]]"])],
         labels: Annotated[str, Form(description=_LABELS)] = "",
-        multimask: Annotated[str, Form(description="true: choose the best of three candidates")] = "false",
+        multimask: Annotated[
+            str, Form(description="true computes three candidates and answers with the best")
+        ] = "false",
     ) -> Response:
-        """The best mask for the clicks, of the size of the image."""
+        """Returns the best mask for the clicks, the size of the image."""
         prompt = Prompt.of(
             points=forms.parse_points(points, max_points),
             labels=forms.parse_labels(labels) if labels else None,

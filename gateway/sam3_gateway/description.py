@@ -1,4 +1,4 @@
-"""The OpenAPI document, as the routes really behave."""
+"""Corrects the OpenAPI document to match how the routes behave."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from fastapi import FastAPI
 
 
 def describe(app: FastAPI, with_key: bool) -> None:
-    """Corrects what FastAPI says of an application.
+    """Corrects the OpenAPI document that FastAPI generates for an application.
 
-    What it calls 422 is answered with 400 here; the key is looked at by a middleware, of which it does not know.
+    Invalid requests are answered with 400 instead of 422, and the API key is checked by a middleware, which FastAPI
+    does not document.
     """
     generated: Callable[[], dict[str, Any]] = app.openapi
 
     def corrected() -> dict[str, Any]:
-        if app.openapi_schema:  # made and corrected before
+        if app.openapi_schema:  # generated and corrected earlier
             return app.openapi_schema
         document = generated()
         for path in document["paths"].values():

@@ -1,5 +1,5 @@
-"""Why the gateway cannot start. What a request can fail with is in `sam3_triton.errors`."""
+"""Errors at the gateway's start. Errors of requests are in `sam3_triton.errors`."""
 
 
 class GatewayError(Exception):
-    """The gateway cannot start. Its text is one line that names the fault."""
+    """The gateway cannot start. The message is one line that names the fault."""

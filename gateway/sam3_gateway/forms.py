@@ -1,4 +1,4 @@
-"""Form fields, which are text, to the values that they stand for."""
+"""Parses form fields, which are text."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def parse_points(text: str, most: int) -> list[Any]:
-    """JSON `[[x, y], ...]` or flat `[x, y, ...]` to a list of pairs.
+    """Parses JSON `[[x, y], ...]` or flat `[x, y, ...]` to a list of pairs.
 
     Args:
-        most: how many are accepted.
+        most: the largest number of points.
 
     Raises:
-        InvalidInputError: not JSON, of another form, or too many.
+        InvalidInputError: the text is not JSON, has another form, or has too many points.
     """
     points = _pairs(text)
     if len(points) > most:
-        raise InvalidInputError(f"{len(points)} points are more than this gateway accepts ({most})")
+        raise InvalidInputError(f"too many points: {len(points)}; at most {most} are accepted")
     return points
 
 
@@ -36,7 +36,7 @@ def _pairs(text: str) -> list[Any]:
         raise InvalidInputError(f"points must be a JSON list [[x, y], ...], not {_shortened(text)}")
     if all(_is_number(value) for value in values):
         if len(values) % 2:
-            raise InvalidInputError(f"a flat list of points needs an even count of numbers, not {len(values)}")
+            raise InvalidInputError(f"a flat list of points must have an even number of values, not {len(values)}")
         return [values[start : start + 2] for start in range(0, len(values), 2)]
     for value in values:
         if not _is_numbers(value, 2):
@@ -45,10 +45,10 @@ def _pairs(text: str) -> list[Any]:
 
 
 def parse_labels(text: str) -> list[Any]:
-    """JSON list, or one number, to a list.
+    """Parses a JSON list, or one number, to a list.
 
     Raises:
-        InvalidInputError: not JSON, or of another form.
+        InvalidInputError: the text is not JSON, or has another form.
     """
     values = _json("labels", text)
     if _is_number(values):
@@ -59,10 +59,10 @@ def parse_labels(text: str) -> list[Any]:
 
 
 def parse_box(text: str) -> list[Any]:
-    """JSON `[x1, y1, x2, y2]` to a list.
+    """Parses JSON `[x1, y1, x2, y2]` to a list.
 
     Raises:
-        InvalidInputError: not JSON, or of another form.
+        InvalidInputError: the text is not JSON, or has another form.
     """
     values = _json("box", text)
     if not _is_numbers(values, 4):
@@ -71,10 +71,10 @@ def parse_box(text: str) -> list[Any]:
 
 
 def parse_flag(name: str, text: str) -> bool:
-    """The spellings of HTML forms and of Python's `str(bool)`.
+    """Parses a flag as HTML forms and Python's `str(bool)` spell it.
 
     Raises:
-        InvalidInputError: anything else.
+        InvalidInputError: the text is none of these spellings.
     """
     if text.strip().lower() in _TRUE:
         return True
@@ -84,23 +84,23 @@ def parse_flag(name: str, text: str) -> bool:
 
 
 def parse_image_id(text: str) -> str:
-    """A sha256 in lowercase hex.
+    """Checks that a text is a sha256 in lowercase hex, and returns it.
 
     Raises:
-        InvalidInputError: anything else.
+        InvalidInputError: it is not.
     """
     if not _IMAGE_ID.fullmatch(text):
-        raise InvalidInputError(f"image_id must be 64 hexadecimal digits, not {_shortened(text)}")
+        raise InvalidInputError(f"image_id must be 64 lowercase hexadecimal digits, not {_shortened(text)}")
     return text
 
 
 def parse_logits(text: str) -> np.ndarray:
-    """A candidate's `low_res_logits`, as an answer gave it, to float32 [h, w].
+    """Parses a candidate's `low_res_logits`, as JSON from an earlier answer, to float32 [h, w].
 
     Raises:
-        InvalidInputError: anything else.
+        InvalidInputError: the text is something else.
     """
-    fault = InvalidInputError(f"mask_input must be a candidate's low_res_logits as it came, not {_shortened(text)}")
+    fault = InvalidInputError(f"mask_input must be a candidate's low_res_logits, unchanged, not {_shortened(text)}")
     values = _json("mask_input", text)
     if not isinstance(values, dict) or not isinstance(values.get("data"), str):
         raise fault
@@ -113,13 +113,13 @@ def parse_logits(text: str) -> np.ndarray:
         raise fault from error
     if len(data) != 4 * shape[0] * shape[1]:
         raise InvalidInputError(
-            f"mask_input of the shape {shape} needs {4 * shape[0] * shape[1]} bytes, not {len(data)}"
+            f"mask_input with the shape {shape} must have {4 * shape[0] * shape[1]} bytes, not {len(data)}"
         )
     return np.frombuffer(data, "<f4").reshape(shape)
 
 
 def show_logits(logits: np.ndarray) -> dict[str, Any]:
-    """float32 [h, w] to what `parse_logits` takes."""
+    """Converts float32 [h, w] to the form that `parse_logits` takes."""
     return {"shape": list(logits.shape), "data": base64.b64encode(logits.astype("<f4").tobytes()).decode()}
 
 

@@ -1,4 +1,4 @@
-"""What a request has to pass before anything looks into it: key, bound on work in flight, size, time."""
+"""Checks each request before anything parses it: API key, requests in flight, size, upload time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sam3_gateway.settings import Settings
 from sam3_gateway.telemetry import Metrics
 
-# Seconds after which a caller that was refused may try again.
+# Seconds after which a refused caller may try again.
 RETRY_AFTER = {"Retry-After": "1"}
-# The body is handed on in pieces of this size, between which the event loop gets to other requests.
+# The body is passed on in pieces of this size, so that the event loop can serve other requests in between.
 _PIECE = 256 * 1024
 
 
@@ -25,11 +25,11 @@ class _RefusedError(Exception):
 
 
 class _DisconnectedError(Exception):
-    """Nobody waits for the answer any more."""
+    """The caller has disconnected."""
 
 
 class Guard:
-    """ASGI middleware for POST: refuses what the settings do not allow, hands the rest on with its body complete."""
+    """ASGI middleware for POST: refuses requests beyond the limits, and passes on the others with a complete body."""
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self._app = app
@@ -65,7 +65,7 @@ class Guard:
             return
         given = headers.get("x-api-key", "").encode("latin-1")
         if not hmac.compare_digest(given, self._key):
-            fault = "is not the right one" if given else "is missing"
+            fault = "is wrong" if given else "is missing"
             raise _RefusedError(401, f"the API key in the header X-API-Key {fault}")
 
     def _enter(self) -> None:
@@ -80,7 +80,7 @@ class Guard:
 
     async def _read(self, headers: Headers, receive: Receive) -> bytearray:
         most = self._settings.max_body_bytes
-        too_large = _RefusedError(413, f"the request is larger than is accepted ({most} bytes)")
+        too_large = _RefusedError(413, f"the request is too large: at most {most} bytes are accepted")
         announced = headers.get("content-length", "0")
         if announced.isdecimal() and int(announced) > most:
             raise too_large
@@ -111,7 +111,7 @@ def _replayed(body: bytearray, receive: Receive) -> Receive:
     async def replay() -> Message:
         nonlocal start, ended
         if ended:
-            return await receive()  # a disconnect is all that can still come
+            return await receive()  # only a disconnect can follow
         if start:
             await asyncio.sleep(0)
         piece = bytes(body[start : start + _PIECE])

@@ -1,4 +1,4 @@
-"""Masks in the formats of annotation tools."""
+"""Converts masks to the formats of annotation tools."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pycocotools import mask as coco
 
 
 def to_coco_rle(mask: np.ndarray) -> dict[str, Any]:
-    """bool [H, W] to COCO's compressed run lengths: `size` [H, W] and `counts`, text."""
+    """Converts bool [H, W] to COCO's compressed run-length encoding: `size` [H, W] and `counts`, a string."""
     encoded = coco.encode(np.asfortranarray(mask, np.uint8))
     return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
 
 
 def to_polygons(mask: np.ndarray) -> list[dict[str, Any]]:
-    """bool [H, W] to polygons, one for each connected region, the largest first.
+    """Converts bool [H, W] to polygons, one for each connected region, largest first.
 
-    Each has an `exterior` [[x, y], ...] and `holes`, a list of such rings. Their corners are pixels: an exterior runs
-    on the region's outermost pixels, a hole on the pixels of the region around it.
+    Each has an `exterior` [[x, y], ...] and `holes`, a list of such rings. Corners are pixels of the region: an
+    exterior follows its outermost pixels, a hole follows its pixels around the hole.
     """
     contours, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     polygons: dict[int, dict[str, Any]] = {}

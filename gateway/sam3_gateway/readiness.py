@@ -1,4 +1,4 @@
-"""Whether Triton answers, asked for by many and probed by one."""
+"""Triton's readiness. Concurrent health checks share one probe."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import time
 
 from sam3_gateway.backend import Backend
 
-# Each probe is a click, so those who ask for the health within this time share one.
+# Each probe is a click, so health checks within this time share one.
 _PROBE_EVERY_S = 1.0
 
 
 class Readiness:
-    """Whether the server answers a probe, asked once a second however many want to know."""
+    """Caches whether the backend is ready, so that it is probed at most once a second."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -21,7 +21,7 @@ class Readiness:
         self._stale_at = float("-inf")
 
     async def check(self) -> bool:
-        """The answer of a probe that is at most a second old."""
+        """Returns the result of a probe that is at most a second old."""
         async with self._lock:
             if time.monotonic() >= self._stale_at:
                 self._ready = await self._backend.is_ready()

@@ -1,4 +1,4 @@
-"""Carries a request out: what was uploaded, through Triton, unless the caller goes away."""
+"""Runs requests on the backend, and cancels them if the caller disconnects."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from sam3_gateway.telemetry import Record
 from sam3_gateway.uploads import Upload, inspect
 
 T = TypeVar("T")
-# Of an upload that is looked at on the event loop itself: less than a millisecond's work, to which the ways to a thread
-# and back would add as much again.
+# Uploads up to this size are inspected on the event loop: that takes less than a millisecond, and switching to a thread
+# would double it.
 _AT_ONCE_BYTES = 1 << 20
 
 
 class ClientClosedError(Exception):
-    """The caller has closed its connection; nobody waits for the answer."""
+    """The caller has disconnected."""
 
 
 class Segmenter:
-    """Between the routes and the backend."""
+    """Connects the routes to the backend."""
 
     def __init__(self, backend: Backend, max_pixels: int) -> None:
         self._backend = backend
         self._max_pixels = max_pixels
 
     async def inspect(self, request: Request, file: UploadFile) -> Upload:
-        """Checks an uploaded image as far as its header.
+        """Reads an uploaded image's header and computes its id.
 
         Raises:
             InvalidInputError: see `uploads.inspect`.
@@ -46,11 +46,11 @@ class Segmenter:
         return upload
 
     async def set_image(self, request: Request, upload: Upload) -> bool:
-        """Has it encoded; returns whether it was cached already.
+        """Encodes and caches an uploaded image. Returns whether it was already cached.
 
         Raises:
             Sam3Error: see `Sam3Client.set_image`.
-            ClientClosedError: the caller went away.
+            ClientClosedError: the caller disconnected.
         """
         record = Record.of(request)
         with record.stage("triton"):
@@ -60,14 +60,14 @@ class Segmenter:
     async def segment(
         self, request: Request, image: Upload | CachedImage, prompt: Prompt, *, logits: bool
     ) -> Prediction:
-        """Segments an image that was uploaded, or one that is cached.
+        """Segments an uploaded or a cached image.
 
         Args:
-            logits: whether to ask for the low-resolution logits.
+            logits: whether to request the low-resolution logits.
 
         Raises:
             Sam3Error: see `Backend.segment`.
-            ClientClosedError: the caller went away.
+            ClientClosedError: the caller disconnected.
         """
         record = Record.of(request)
         known = image.image if isinstance(image, Upload) else image

@@ -1,4 +1,4 @@
-"""What an operator can set, by environment (`SAM3_GATEWAY_...`) or by flag."""
+"""The gateway's settings, from environment variables (`SAM3_GATEWAY_...`) or flags."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationErr
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
 from sam3_triton.client import DEFAULT_TIMEOUT_S, DEFAULT_URL
 
-# The contract of existing callers names this port.
+# Existing callers expect this port.
 DEFAULT_PORT = 8001
 _PREFIX = "SAM3_GATEWAY_"
 
 
 class Settings(BaseSettings):
-    """Serve SAM 3 over HTTP: a page to click on at /, POST /predict/mask and GET /health for existing callers, all
-    candidates and more under /v1/, descriptions at /docs, Prometheus metrics at /metrics.
+    """Serve SAM 3 over HTTP: a web page at /, the simple API (POST /predict/mask, GET /health), the full API under
+    /v1/, their description at /docs, Prometheus metrics at /metrics.
 
-    Each setting can be given in the environment too: SAM3_GATEWAY_TRITON, SAM3_GATEWAY_API_KEY, and so on.
+    Each flag can also be set as an environment variable: SAM3_GATEWAY_TRITON, SAM3_GATEWAY_API_KEY, and so on.
     """
 
     model_config = SettingsConfigDict(
@@ -30,28 +30,31 @@ class Settings(BaseSettings):
         extra="forbid",
     )
 
-    triton: str = Field(DEFAULT_URL, description="Triton: host:port (gRPC), or http://host:port")
-    host: str = Field("127.0.0.1", description="the address to listen on; 0.0.0.0 for all")
+    triton: str = Field(DEFAULT_URL, description="Triton's address: host:port (gRPC) or http://host:port")
+    host: str = Field("127.0.0.1", description="the address to listen on; 0.0.0.0 for all interfaces")
     port: int = Field(DEFAULT_PORT, ge=0, le=65535, description="the port to listen on")
     timeout_s: PositiveFloat = Field(DEFAULT_TIMEOUT_S, description="seconds that Triton may take for one request")
     upload_timeout_s: PositiveFloat = Field(60.0, description="seconds that a caller may take to send its request")
     max_in_flight: PositiveInt = Field(
-        32, description="requests at one time, uploads included; more are refused with 503 and Retry-After"
+        32, description="POST requests in flight, uploads included; more are refused with 503 and Retry-After"
     )
-    max_body_bytes: PositiveInt = Field(32 * 2**20, description="the largest request; a larger one is refused with 413")
+    max_body_bytes: PositiveInt = Field(
+        32 * 2**20, description="the largest request, in bytes; larger ones are refused with 413"
+    )
     max_pixels: PositiveInt = Field(
         64_000_000,
-        description="the largest image, width x height; a larger one is refused with 413 before it is decoded",
+        description="the largest image, width x height; larger ones are refused with 413 before they are decoded",
     )
     max_points: PositiveInt = Field(100, description="the most points in one request; more are refused with 400")
     api_key: SecretStr | None = Field(
-        None, description="wanted in the header X-API-Key of each POST (better given in the environment than as a flag)"
+        None,
+        description="key that each POST must send in the header X-API-Key (safer as an environment variable)",
     )
     shared_memory: bool = Field(
-        False, description="images go to Triton through /dev/shm, which it must share with the gateway"
+        False, description="send images to Triton through /dev/shm, which the gateway and Triton must share"
     )
     cors_origins: str = Field(
-        "*", description="origins, with commas between, whose pages may call; * for all, an empty text for none"
+        "*", description="origins whose pages may call the gateway, separated by commas; * for all, empty for none"
     )
 
     @property
@@ -61,10 +64,10 @@ class Settings(BaseSettings):
 
 
 def read(arguments: list[str]) -> Settings:
-    """The settings of the environment and of flags, which come first.
+    """Reads the settings. Flags override environment variables.
 
     Raises:
-        SystemExit: with 0 after --help; with 2 after one line for each value that makes no sense.
+        SystemExit: with 0 after --help; with 2 after one line for each invalid value.
     """
     try:
         return CliApp.run(Settings, cli_args=arguments)

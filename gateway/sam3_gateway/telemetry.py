@@ -1,4 +1,4 @@
-"""What the gateway says of each request: an access log of JSON lines, response headers, Prometheus metrics."""
+"""Telemetry of each request: an access log in JSON lines, response headers, Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ACCESS_LOG = logging.getLogger("sam3.access")
-# What a caller may choose as its request's id, so that it can be followed through several services.
+# A caller may choose its request's id in this form, to trace the request through several services.
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
-# Closed by the client before there was an answer; the status that nginx gives such requests.
+# The caller disconnected before the answer. nginx uses the same status.
 CLIENT_CLOSED = 499
 _BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
 
 
 @dataclass
 class Record:
-    """What is known of one request.
+    """The telemetry of one request.
 
     Attributes:
-        milliseconds: by stage, in the order they were gone through: `read` (the body), `inspect` (the image's header
-            and id), `triton`, `encode` (the answer).
+        milliseconds: by stage, in order: `read` (receive the body), `inspect` (the image's header and id), `triton`,
+            `encode` (write the answer).
     """
 
     request_id: str
@@ -43,13 +43,13 @@ class Record:
 
     @classmethod
     def of(cls, request: Request) -> Record:
-        """The record of the request in hand."""
+        """Returns the record of a request."""
         record: Record = request.scope["sam3_record"]
         return record
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Counts the time within as that stage's."""
+        """Measures the time within the context as that stage's."""
         started = time.perf_counter()
         try:
             yield
@@ -57,13 +57,13 @@ class Record:
             self.milliseconds[name] = _milliseconds(started)
 
     def so_far(self) -> dict[str, float]:
-        """Milliseconds by stage, and the `total` until now, to a tenth."""
+        """Returns milliseconds by stage and the `total` so far, rounded to a tenth."""
         stages = {**self.milliseconds, "total": _milliseconds(self.started)}
         return {name: round(value, 1) for name, value in stages.items()}
 
 
 class Metrics:
-    """The gateway's counts, in a registry of their own."""
+    """The gateway's metrics, in their own registry."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -72,7 +72,7 @@ class Metrics:
         )
         self._seconds = Histogram(
             "sam3_gateway_request_seconds",
-            "From a request's first byte to the answer's last, in seconds",
+            "Duration of requests, from the first byte of the request to the last of the answer, in seconds",
             ("path",),
             buckets=_BUCKETS,
             registry=self._registry,
@@ -86,14 +86,14 @@ class Metrics:
         )
         self._images = Counter(
             "sam3_gateway_images",
-            "Images asked about, by whether Triton had them cached",
+            "Requests for an image, by whether Triton had it in its cache",
             ("cached",),
             registry=self._registry,
         )
-        self.in_flight = Gauge("sam3_gateway_in_flight", "Requests being worked on", registry=self._registry)
+        self.in_flight = Gauge("sam3_gateway_in_flight", "POST requests in flight", registry=self._registry)
 
     def count(self, path: str, status: int, record: Record) -> None:
-        """Counts a request that has ended."""
+        """Counts a finished request."""
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(_milliseconds(record.started) / 1000)
         for stage, milliseconds in record.milliseconds.items():
@@ -102,12 +102,12 @@ class Metrics:
             self._images.labels(str(record.cache_hit).lower()).inc()
 
     def text(self) -> bytes:
-        """In Prometheus' text format."""
+        """Returns all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 class Telemetry:
-    """ASGI middleware, the outermost: gives each request a record, tells of it in headers, metrics and the log."""
+    """The outermost ASGI middleware: keeps a record of each request and reports it in headers, metrics and the log."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -132,7 +132,7 @@ class Telemetry:
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception:
-            status = 500  # answered by whoever catches it, outside
+            status = 500  # answered outside this middleware
             raise
         finally:
             self._metrics.count(_path(scope), status, record)
@@ -140,7 +140,7 @@ class Telemetry:
 
 
 def log_to_stdout() -> None:
-    """Has the access log written, a line of JSON for each request."""
+    """Writes the access log to standard output, one JSON line for each request."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     ACCESS_LOG.addHandler(handler)
@@ -149,10 +149,10 @@ def log_to_stdout() -> None:
 
 
 def _path(scope: Scope) -> str:
-    """The path of the request's route. Unknown ones are one: whoever tries many must not fill the memory."""
+    """Returns the path of the request's route. Unknown paths count as one, so that they cannot fill the memory."""
     if path := getattr(scope.get("route"), "path", None):
         return str(path)
-    # Refused at the door, before it had a route.
+    # A request that the guard refused has no route yet.
     return scope["path"] if scope["path"] in scope["app"].openapi()["paths"] else "other"
 
 

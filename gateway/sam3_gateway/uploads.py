@@ -1,4 +1,4 @@
-"""An uploaded image: looked at as far as its header, and given its id."""
+"""Inspects an uploaded image: reads its header and computes its id."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from PIL import Image, UnidentifiedImageError
 from sam3_triton import EncodedImage, InvalidInputError
 
-# What browsers and cameras make. Pillow knows many more, whose decoders nobody looks after.
+# The formats of browsers and cameras. Pillow's decoders for other formats are poorly maintained.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 
 
 class UnknownFormatError(InvalidInputError):
-    """The bytes are of no format that is accepted."""
+    """The bytes are in none of the accepted formats."""
 
 
 class TooLargeError(InvalidInputError):
-    """More bytes or pixels than are accepted."""
+    """The image has too many bytes or pixels."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An image that was not decoded yet.
+    """An uploaded image, not yet decoded.
 
     Attributes:
         size: width, height in pixels as stored; EXIF orientation is not applied.
@@ -34,11 +34,12 @@ class Upload:
 
 
 def inspect(data: bytes, max_pixels: int) -> Upload:
-    """Reads the header and computes the id; takes milliseconds, tens of them for large files.
+    """Reads the header and computes the id. Takes milliseconds, tens of milliseconds for large files.
 
     Raises:
-        InvalidInputError: empty, or its header is damaged.
-        UnknownFormatError, TooLargeError: see there.
+        InvalidInputError: the file is empty, or its header is damaged.
+        UnknownFormatError: the format is not accepted.
+        TooLargeError: the image has more than `max_pixels` pixels.
     """
     if not data:
         raise InvalidInputError("invalid image: it is empty (0 bytes)")
@@ -49,11 +50,11 @@ def inspect(data: bytes, max_pixels: int) -> Upload:
                 size = image.size
     except UnidentifiedImageError as error:
         raise UnknownFormatError(
-            f"invalid image: it is none of {', '.join(FORMATS)}, or its start is damaged"
+            f"invalid image: it is none of {', '.join(FORMATS)}, or its header is damaged"
         ) from error
     except Image.DecompressionBombError as error:
-        raise TooLargeError(f"the image has more pixels than are accepted ({max_pixels})") from error
-    except Exception as error:  # Pillow's plugins raise errors of many kinds on damaged headers
+        raise TooLargeError(f"the image has too many pixels; at most {max_pixels} are accepted") from error
+    except Exception as error:  # Pillow's plugins raise many kinds of errors on damaged headers
         raise InvalidInputError(f"invalid image: its header is damaged ({error})") from error
     if size[0] * size[1] > max_pixels:
         raise TooLargeError(f"the image has {size[0]} x {size[1]} pixels; at most {max_pixels} are accepted")

@@ -1,4 +1,4 @@
-"""More than the contract: candidates with scores, boxes, refinement, prefetch, clicks by id."""
+"""The full API: candidates with scores, boxes, refinement, prefetch, clicks by image id."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sam3_gateway.segmenter import Segmenter
 from sam3_gateway.telemetry import Record
 from sam3_gateway.uploads import Upload
 
-# Fields may be left out or empty, which is the same: forms send what nobody filled in.
-_POINTS = "JSON, [[x, y], …], in pixels of the image, origin top left"
-_LABELS = "JSON, 1 foreground or 0 background for each point; left out: all foreground"
-_MASK_INPUT = "Refinement: a candidate's `low_res_logits` of an earlier answer, as JSON, as it came"
+# An empty field means the same as a missing one, because HTML forms send empty fields.
+_POINTS = "JSON [[x, y], …], in pixels of the image, origin top left"
+_LABELS = "JSON list with 1 (foreground) or 0 (background) for each point. Default: all foreground"
+_MASK_INPUT = "The `low_res_logits` of an earlier candidate, unchanged, as JSON: refines that mask"
 
 
 def routes(segmenter: Segmenter, max_points: int) -> APIRouter:
-    """The routes under /v1/."""
+    """Returns the routes under /v1/."""
     router = APIRouter(prefix="/v1", tags=["v1"])
 
     @router.post("/images", responses=FAULTS)
     async def set_image(request: Request, image: Annotated[UploadFile, File(description=IMAGE)]) -> ImageAnswer:
-        """Has an image encoded and cached, so that the first click on it is as fast as any other."""
+        """Encodes and caches an image, so that the first click on it is as fast as later ones."""
         upload = await segmenter.inspect(request, image)
         cache_hit = await segmenter.set_image(request, upload)
         return ImageAnswer(
@@ -42,23 +42,23 @@ def routes(segmenter: Segmenter, max_points: int) -> APIRouter:
         "/predict",
         response_model_exclude_none=True,
         responses={
-            404: {"model": Fault, "description": "No image of that id is cached (any more): send it."},
+            404: {"model": Fault, "description": "The image with this id is not cached, or no longer: send the image."},
             **FAULTS,
         },
     )
     async def predict(
         request: Request,
-        image: Annotated[UploadFile | None, File(description=f"{IMAGE}. This or `image_id`.")] = None,
-        image_id: Annotated[str, Form(description="What an earlier answer gave, instead of the image")] = "",
+        image: Annotated[UploadFile | None, File(description=f"{IMAGE}. Send this or `image_id`.")] = None,
+        image_id: Annotated[str, Form(description="The `image_id` of an earlier answer, instead of the image")] = "",
         points: Annotated[str, Form(description=_POINTS, examples=["[[300, 200]]"])] = "",
         labels: Annotated[str, Form(description=_LABELS)] = "",
-        box: Annotated[str, Form(description="JSON, [x1, y1, x2, y2] in pixels")] = "",
+        box: Annotated[str, Form(description="JSON [x1, y1, x2, y2] in pixels")] = "",
         mask_input: Annotated[str, Form(description=_MASK_INPUT)] = "",
-        multimask: Annotated[str, Form(description="true: three candidates instead of one mask")] = "false",
-        masks: Annotated[MaskFormat, Form(description="How masks are written")] = MaskFormat.png,
-        logits: Annotated[str, Form(description="true: answer with low_res_logits too")] = "false",
+        multimask: Annotated[str, Form(description="true returns three candidates instead of one mask")] = "false",
+        masks: Annotated[MaskFormat, Form(description="The format of the masks")] = MaskFormat.png,
+        logits: Annotated[str, Form(description="true adds low_res_logits to each candidate")] = "false",
     ) -> PredictionAnswer:
-        """All candidates with their scores, the best first."""
+        """Returns all candidates with their scores, best first."""
         with_logits = forms.parse_flag("logits", logits)
         prompt = Prompt.of(
             points=forms.parse_points(points, max_points) if points else None,

@@ -1,4 +1,4 @@
-"""The routes in front of backends that are not Triton: `create_app` is handed whatever segments."""
+"""The routes with a backend that is not Triton: `create_app` takes any `Backend`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PHOTO = png(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
 
 
 class Boxes:
-    """A backend that knows no model: its mask is the rectangle between the first point and the lower right corner."""
+    """A backend without a model. Its mask is the rectangle from the first point to the lower right corner."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[EncodedImage | CachedImage, Prompt, bool]] = []
@@ -125,12 +125,12 @@ def test_each_kind_of_error_has_its_status(gateway: TestClient, backend: Boxes, 
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
-        ({"points": "[[1, 1], [2, 2], [3, 3]]"}, "3 points are more than this gateway accepts (2)"),
+        ({"points": "[[1, 1], [2, 2], [3, 3]]"}, "too many points: 3; at most 2 are accepted"),
         ({"points": "[[1, 1]]", "labels": "[1, 0]"}, "1 points, but 2 labels"),
-        ({"points": "[[1, 1]]", "labels": "[7]"}, "a label is 1 (foreground) or 0 (background), not 7"),
+        ({"points": "[[1, 1]]", "labels": "[7]"}, "a label must be 1 (foreground) or 0 (background), not 7"),
     ],
 )
-def test_a_prompt_that_makes_no_sense_never_reaches_the_backend(
+def test_an_invalid_prompt_never_reaches_the_backend(
     gateway: TestClient, backend: Boxes, fields: dict[str, Any], fault: str
 ) -> None:
     for path in ("/predict/mask", "/v1/predict"):

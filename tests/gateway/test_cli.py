@@ -1,4 +1,4 @@
-"""What the gateway listens with."""
+"""The socket that the gateway listens on."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def masks() -> list[np.ndarray]:
 
 
 def drawn(polygons: list[dict], shape: tuple[int, ...]) -> np.ndarray:
-    """What a reader of the polygons draws: regions without their holes, whose rings belong to the region."""
+    """Draws the polygons: regions without their holes. The rings of holes belong to the region."""
     total = np.zeros(shape, np.uint8)
     for polygon in polygons:
         region = np.zeros(shape, np.uint8)
@@ -46,7 +46,7 @@ def test_polygons_draw_the_mask(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(drawn(polygons, mask.shape), mask)
 
 
-def test_the_largest_region_comes_first_with_its_hole_and_the_island_is_one_of_its_own() -> None:
+def test_the_largest_region_with_its_hole_comes_first_and_the_island_is_a_region() -> None:
     polygons = to_polygons(masks()[13])
     assert [len(polygon["holes"]) for polygon in polygons] == [1, 0]
     assert [5, 5] in polygons[0]["exterior"]

@@ -5,7 +5,7 @@ from sam3_gateway.cli import main
 from sam3_gateway.settings import read
 
 
-def test_flags_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_override_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAM3_GATEWAY_TRITON", "elsewhere:1")
     monkeypatch.setenv("SAM3_GATEWAY_MAX_POINTS", "7")
     monkeypatch.setenv("SAM3_GATEWAY_API_KEY", "secret")
@@ -33,14 +33,16 @@ def test_origins(text: str, origins: list[str]) -> None:
         (["--nonsense", "1"], "unrecognized arguments: --nonsense"),
     ],
 )
-def test_wrong_settings_are_told(arguments: list[str], fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_settings_are_reported(arguments: list[str], fault: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2
     assert fault in capsys.readouterr().err
 
 
-def test_a_wrong_environment_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_environment_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("SAM3_GATEWAY_TIMEOUT_S", "soon")
     with pytest.raises(SystemExit) as end:
         main([])
@@ -48,9 +50,9 @@ def test_a_wrong_environment_is_told(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "SAM3_GATEWAY_TIMEOUT_S" in capsys.readouterr().err
 
 
-def test_an_address_of_another_kind_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_address_of_triton_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--triton", "ftp://host:1"]) == 1
-    assert "'ftp://host:1' is no address of a Triton" in capsys.readouterr().err
+    assert "'ftp://host:1' is not a Triton address" in capsys.readouterr().err
 
 
 def test_help_names_every_setting_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:

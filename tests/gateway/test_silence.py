@@ -1,4 +1,4 @@
-"""The gateway before a Triton that never answers."""
+"""The gateway in front of a Triton that never answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib3.filepost import encode_multipart_formdata
 
 
 def request_bytes(path: str = "/predict/mask") -> bytes:
-    """A click as it travels."""
+    """A click as an HTTP request."""
     body, kind = encode_multipart_formdata({"image": ("a.png", fresh_image()), "points": "[[1, 1]]"})
     head = f"POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
@@ -29,11 +29,11 @@ def connect(url: str) -> socket.socket:
 def wait_until_idle(url: str) -> None:
     deadline = time.monotonic() + 30
     while "sam3_gateway_in_flight 0.0" not in requests.get(f"{url}/metrics", timeout=30).text:
-        assert time.monotonic() < deadline, "the request of a caller who went away is still in flight"
+        assert time.monotonic() < deadline, "the request of a disconnected caller is still in flight"
         time.sleep(0.01)
 
 
-def test_a_caller_that_goes_away_cancels_its_call(tmp_path: Path) -> None:
+def test_a_caller_that_disconnects_cancels_its_call(tmp_path: Path) -> None:
     log = tmp_path / "gateway.log"
     with silent_triton() as (triton, address), run_gateway(address, "--max-in-flight", "1", log=log) as url:
         came = triton.came  # the probe of /health
@@ -41,14 +41,14 @@ def test_a_caller_that_goes_away_cancels_its_call(tmp_path: Path) -> None:
             with connect(url) as caller:
                 caller.sendall(request_bytes(path))
                 triton.wait_for(came + count, triton.cancelled)
-                # Its place in flight is taken, and free when it has gone.
+                # It occupies the only slot until it disconnects.
                 busy = requests.post(f"{url}{path}", files={"image": b"x"}, data={"points": "[[1, 1]]"}, timeout=30)
                 assert busy.status_code == 503
                 assert busy.headers["retry-after"] == "1"
                 assert busy.json()["detail"] == "too busy: 1 requests are in flight"
                 cancelled = triton.cancelled
             triton.wait_for(came + count, cancelled + 1)
-            wait_until_idle(url)  # Triton hears of it a moment before the place is free
+            wait_until_idle(url)  # Triton is notified shortly before the slot is free
     statuses = [json.loads(line)["status"] for line in log.read_text().splitlines() if "/predict/mask" in line]
     assert sorted(statuses) == [499, 503]
 

@@ -1,4 +1,4 @@
-"""The gateway where there is no Triton, or no port to listen on."""
+"""The gateway without a Triton, or without a free port."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def nobody() -> str:
     return f"127.0.0.1:{free_ports(1)[0]}"
 
 
-def test_another_service_than_triton_is_told(nobody: str) -> None:
+def test_a_service_other_than_triton_is_reported(nobody: str) -> None:
     with run_gateway(nobody) as url, Sam3Client(url) as client:
-        with pytest.raises(ServerUnavailableError, match="what answers there is another service") as caught:
+        with pytest.raises(ServerUnavailableError, match="the server there is not a Triton") as caught:
             client.predict(golden.FOLDER / "rocket.png", points=[[1, 1]])
         assert "\n" not in str(caught.value)
 
@@ -31,7 +31,7 @@ def test_a_gateway_whose_port_is_taken_says_so(capsys: pytest.CaptureFixture[str
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["--port", str(port)]) == 1
-    assert f"port {port} of 127.0.0.1 is in use; choose another one with --port" in capsys.readouterr().err
+    assert f"port {port} of 127.0.0.1 is in use; choose another with --port" in capsys.readouterr().err
 
 
 def test_the_gateway_runs_without_a_model_and_answers_503(nobody: str) -> None:

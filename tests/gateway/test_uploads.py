@@ -22,7 +22,7 @@ def encoded(kind: str, size: tuple[int, int] = (30, 20)) -> bytes:
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG whose header promises more than its few bytes hold."""
+    """A small PNG whose header declares a huge image."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -21,14 +21,14 @@ def gateway(serve, exported_demo: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def locked_gateway(serve, exported_demo: Path) -> Iterator[str]:
-    """The same, where a key is wanted."""
+    """The same with an API key."""
     with run_gateway(serve(exported_demo).grpc_url, SAM3_GATEWAY_API_KEY=API_KEY) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A Chromium. It ends with its module: tests elsewhere run event loops of their own beside none of Playwright's."""
+    """A Chromium. It is closed after each module, because Playwright's event loop would disturb other tests' loops."""
     path = find_browser()
     if path is None:
         pytest.skip(NO_BROWSER)
@@ -40,7 +40,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser, gateway: str) -> Iterator[Callable[..., Visitor]]:
-    """Opens the page in a window as given; in the end nobody may have complained or looked elsewhere."""
+    """Opens the page in a window. Afterwards, checks that there were no errors and no requests to other servers."""
     visitors: list[Visitor] = []
 
     def open_page(url: str = gateway, **context: Any) -> Visitor:

@@ -42,7 +42,7 @@ def test_keys_alone(visitor: Visitor) -> None:
     assert "Mask 2 of 3" in visitor.text("#status")
     with visitor.page.expect_download():
         keyboard.press("d")
-    keyboard.press("Tab")  # away from the canvas, whose crosshair goes
+    keyboard.press("Tab")  # leaving the canvas hides its crosshair
     keyboard.press("1")
     assert_overlay(before, visitor.seen(), mask, [crosshair])
     keyboard.press("Escape")
@@ -82,7 +82,7 @@ def test_the_tools_by_keys(visitor: Visitor) -> None:
     assert visitor.page.locator("#candidates button").count() == 0
 
 
-def test_everything_that_takes_the_focus_has_a_name_and_shows_it(visitor: Visitor) -> None:
+def test_every_focusable_element_has_a_name_and_a_focus_outline(visitor: Visitor) -> None:
     visitor.click(290, 150)
     visitor.page.focus("#open")
     names = []
@@ -127,7 +127,7 @@ def test_a_phone(visit: Callable[..., Visitor], scheme: str) -> None:
     assert small == []
 
 
-def test_texts_stand_out_from_their_ground(visit: Callable[..., Visitor]) -> None:
+def test_texts_have_enough_contrast(visit: Callable[..., Visitor]) -> None:
     for scheme in ("light", "dark"):
         visitor = visit(color_scheme=scheme)
         visitor.click(290, 150)
@@ -146,7 +146,7 @@ def test_texts_stand_out_from_their_ground(visit: Callable[..., Visitor]) -> Non
 
 
 def contrast(one: str, other: str) -> float:
-    """WCAG's ratio of two colours written `rgb(r, g, b)`, from 1 to 21."""
+    """WCAG's contrast ratio of two colours `rgb(r, g, b)`, from 1 to 21."""
     lights = []
     for colour in (one, other):
         values = np.array([int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]) / 255

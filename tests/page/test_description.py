@@ -1,4 +1,4 @@
-"""The description at /docs: it loads nothing from elsewhere, and its example works when it is tried out."""
+"""The description at /docs: it loads nothing from other servers, and its example works."""
 
 from __future__ import annotations
 

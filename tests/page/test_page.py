@@ -1,4 +1,4 @@
-"""What a person with a mouse sees on the page."""
+"""The page with a mouse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import Route, expect
 
 PHOTO = (files("sam3_gateway") / "page" / "photo.jpg").read_bytes()
-# x, y in pixels of the photo: on the cup's inside, and where a background click takes that mask's rim away.
+# x, y in pixels of the photo: inside the cup, and on its rim, which a background click removes.
 CUP, RIM = (290, 150), (340, 60)
 TABLE = (500, 60)
 
@@ -43,7 +43,7 @@ def test_a_click_lays_the_mask_over_the_picture(visitor: Visitor) -> None:
     }
 
 
-def test_the_strictest_content_security_policy_does_not_hinder_it(visitor: Visitor) -> None:
+def test_it_works_under_the_strictest_content_security_policy(visitor: Visitor) -> None:
     def forbid(route: Route) -> None:
         answer = route.fetch()
         policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'"
@@ -66,7 +66,7 @@ def test_times_and_cache_are_shown(visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize("way", ["right button", "alt", "mode"])
-def test_a_background_click_takes_away_where_it_is_put(visitor: Visitor, way: str) -> None:
+def test_a_background_click_removes_its_place_from_the_mask(visitor: Visitor, way: str) -> None:
     before = visitor.seen()
     assert mask_of(visitor.answer(lambda: visitor.click(*CUP)))[RIM[1], RIM[0]]
 
@@ -167,7 +167,7 @@ def _downloaded(visitor: Visitor) -> bytes:
     return caught.value.path().read_bytes()
 
 
-def test_a_click_that_takes_long_is_under_way_in_words(visitor: Visitor) -> None:
+def test_a_slow_click_shows_a_progress_message(visitor: Visitor) -> None:
     held: list[Route] = []
     visitor.page.route("**/v1/predict", lambda route: held.append(route), times=1)
     visitor.page.mouse.click(*visitor.on_screen(*CUP))
@@ -180,7 +180,7 @@ def test_a_click_that_takes_long_is_under_way_in_words(visitor: Visitor) -> None
 def test_the_latest_click_wins(visitor: Visitor) -> None:
     before = visitor.seen()
     held: list[Route] = []
-    # The first click's request gets no farther.
+    # Hold the first click's request.
     visitor.page.route("**/v1/predict", lambda route: held.append(route), times=1)
     visitor.page.mouse.click(*visitor.on_screen(*TABLE))
     expect(visitor.page.locator("#workbench")).to_have_attribute("aria-busy", "true")
@@ -191,7 +191,7 @@ def test_the_latest_click_wins(visitor: Visitor) -> None:
     assert_overlay(before, visitor.seen(), mask_of(answer), [TABLE, RIM])
 
 
-def test_an_image_that_the_server_has_no_more_is_sent_again(visitor: Visitor) -> None:
+def test_an_image_that_the_server_dropped_is_sent_again(visitor: Visitor) -> None:
     def forget(route: Route) -> None:
         body = route.request.post_data_buffer
         image_id = fields(route.request)["image_id"].encode()
@@ -204,4 +204,4 @@ def test_an_image_that_the_server_has_no_more_is_sent_again(visitor: Visitor) ->
     assert again.response().status == 200
     assert "image_id" not in fields(again)
     assert visitor.page.locator("#candidates button").count() == 3
-    assert "404" in visitor.complaints.pop()  # the browser's own line about it
+    assert "404" in visitor.complaints.pop()  # the browser logs it

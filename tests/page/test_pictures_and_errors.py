@@ -1,4 +1,4 @@
-"""Pictures of a person's own, and what is said when something goes wrong."""
+"""The user's own pictures, and error messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CUP, TABLE = (290, 150), (500, 60)
 
 
 def choose(visitor: Visitor, name: str, data: bytes) -> None:
-    """Picks a file as the button's dialogue does."""
+    """Picks a file in the dialogue of the button."""
     with visitor.page.expect_file_chooser() as chooser:
         visitor.page.get_by_role("button", name="Open a picture").click()
     chooser.value.set_files({"name": name, "mimeType": "", "buffer": data})
@@ -30,7 +30,7 @@ def wait_for_picture(visitor: Visitor, name: str) -> None:
     visitor.settle()
 
 
-def test_a_picture_of_ones_own(visitor: Visitor) -> None:
+def test_the_users_own_picture(visitor: Visitor) -> None:
     visitor.click(*CUP)
     choose(visitor, "rocket.png", (golden.FOLDER / "rocket.png").read_bytes())
     wait_for_picture(visitor, "rocket.png")
@@ -92,13 +92,13 @@ def test_a_broken_file_is_named_and_the_next_picture_works(visitor: Visitor) -> 
     choose(visitor, "whole.png", fresh_image())
     wait_for_picture(visitor, "whole.png")
     assert not alert.is_visible()
-    assert not visitor.page.is_visible("#credit")  # that was for the page's own photo
+    assert not visitor.page.is_visible("#credit")  # the credit is for the sample photo
     visitor.answer(lambda: visitor.click(60, 40))
 
 
-def test_what_the_server_refuses_is_told_in_its_words(visitor: Visitor, gateway: str) -> None:
+def test_the_servers_error_message_is_shown(visitor: Visitor, gateway: str) -> None:
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(fresh_image(64, 64))).save(buffer, "ICO")  # which browsers show
+    Image.open(io.BytesIO(fresh_image(64, 64))).save(buffer, "ICO")  # browsers show this format
     with visitor.page.expect_response(f"{gateway}/v1/images") as caught:
         choose(visitor, "icon.ico", buffer.getvalue())
     assert caught.value.status == 415
@@ -113,14 +113,14 @@ def test_what_the_server_refuses_is_told_in_its_words(visitor: Visitor, gateway:
     visitor.answer(lambda: visitor.click(60, 40))
 
 
-def test_a_server_out_of_reach_is_told_and_tried_again(visitor: Visitor) -> None:
+def test_an_unreachable_server_is_reported_and_retried(visitor: Visitor) -> None:
     before = visitor.seen()
     visitor.click(*CUP)
     visitor.page.context.set_offline(True)
     visitor.click(*TABLE, button="right")
     assert "cannot be reached" in visitor.text("#error")
     assert visitor.page.get_attribute("#download", "aria-disabled") == "true"
-    np.testing.assert_array_equal(visitor.seen()[30:100, 200:400], before[30:100, 200:400])  # no mask of other clicks
+    np.testing.assert_array_equal(visitor.seen()[30:100, 200:400], before[30:100, 200:400])  # the old mask is gone
     visitor.page.context.set_offline(False)
     answer = visitor.answer(lambda: visitor.page.get_by_role("button", name="Try again").click())
     assert fields(visitor.requests[-1])["labels"] == "[1,0]"
@@ -129,13 +129,13 @@ def test_a_server_out_of_reach_is_told_and_tried_again(visitor: Visitor) -> None
     assert "ERR_INTERNET_DISCONNECTED" in visitor.complaints.pop()
 
 
-def test_a_key_is_asked_for_where_it_is_wanted(visit: Callable[..., Visitor], locked_gateway: str) -> None:
+def test_the_page_asks_for_the_key(visit: Callable[..., Visitor], locked_gateway: str) -> None:
     visitor = visit(locked_gateway)
     field = visitor.page.get_by_label("API key")
     assert "the API key in the header X-API-Key is missing" in visitor.text("#error")
     field.fill("wrong")
     field.press("Enter")
-    expect(visitor.page.locator("#error")).to_contain_text("not the right one")
+    expect(visitor.page.locator("#error")).to_contain_text("is wrong")
     field.fill(API_KEY)
     field.press("Enter")
     field.wait_for(state="hidden")

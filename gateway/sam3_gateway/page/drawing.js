@@ -1,5 +1,5 @@
 // @ts-check
-/** Draws the picture, the mask over it and the prompt over both; in pixels of the screen, so that lines are sharp. */
+/** Draws the picture, the mask and the prompt, in pixels of the screen, so that lines are sharp. */
 
 /** @typedef {import("./server.js").Box} Box */
 /** @typedef {import("./server.js").Candidate} Candidate */
@@ -31,7 +31,7 @@ export function draw(canvas, view) {
   const { width, height } = canvas;
   context.drawImage(view.picture, 0, 0, width, height);
   if (view.candidate) context.drawImage(overlayOf(view.candidate, width, height), 0, 0);
-  // From here on in CSS pixels, so that marks have one size on every screen.
+  // From here on, use CSS pixels, so that marks have the same size on every screen.
   context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
   const scale = canvas.clientWidth / view.picture.width;
   if (view.box) drawBox(context, view.box, scale);
@@ -40,7 +40,7 @@ export function draw(canvas, view) {
 }
 
 /**
- * A small picture of one candidate.
+ * Draws a small picture of one candidate.
  *
  * @param {HTMLCanvasElement} canvas
  * @param {ImageBitmap} picture
@@ -57,7 +57,7 @@ export function drawThumbnail(canvas, picture, candidate) {
   context.drawImage(silhouette(candidate.bitmap, width, height), 0, 0);
 }
 
-/** How much of the picture a mask covers, from 0 to 1. @param {ImageBitmap} mask */
+/** The fraction of the picture that a mask covers, from 0 to 1. @param {ImageBitmap} mask */
 export function coverage(mask) {
   const { data } = pixels(mask, Math.min(mask.width, 256), Math.min(mask.height, 256));
   let sum = 0;
@@ -65,14 +65,14 @@ export function coverage(mask) {
   return sum / 255 / (data.length / 4);
 }
 
-/** Gives the canvas as many pixels as the screen has for it, and empties it. @param {HTMLCanvasElement} canvas */
+/** Resizes the canvas to its size in pixels of the screen, and clears it. @param {HTMLCanvasElement} canvas */
 function fit(canvas) {
   canvas.width = Math.max(1, Math.round(canvas.clientWidth * devicePixelRatio));
   canvas.height = Math.max(1, Math.round(canvas.clientHeight * devicePixelRatio));
   return contextOf(canvas);
 }
 
-/** The candidate tinted and outlined; kept, since a drag or a crosshair draws it again and again. */
+/** The candidate tinted and outlined. Cached, because a drag or a crosshair redraws it often. */
 function overlayOf(/** @type {Candidate} */ candidate, /** @type {number} */ width, /** @type {number} */ height) {
   const kept = overlays.get(candidate);
   if (kept?.width === width && kept.height === height) return kept.layer;
@@ -82,7 +82,7 @@ function overlayOf(/** @type {Candidate} */ candidate, /** @type {number} */ wid
 }
 
 /**
- * A white line with a dark one around it, which shows on every picture, around a translucent tint.
+ * A translucent tint, outlined in white and dark so that the outline is visible on every picture.
  *
  * @param {HTMLCanvasElement} shape
  */
@@ -118,7 +118,7 @@ function recoloured(shape, colour) {
   return layer;
 }
 
-/** The mask in the tint's colour on nothing. @param {ImageBitmap} mask @param {number} width @param {number} height */
+/** The mask in the tint's colour on a transparent ground. @param {ImageBitmap} mask @param {number} width @param {number} height */
 function silhouette(mask, width, height) {
   const image = pixels(mask, width, height);
   for (let index = 0; index < image.data.length; index += 4) {
@@ -163,7 +163,7 @@ function drawMark(context, point, scale) {
   context.lineWidth = 2;
   context.strokeStyle = "white";
   context.stroke();
-  // Plus and minus, since not everybody tells the colours apart.
+  // Plus and minus, for people who cannot distinguish the colours.
   context.beginPath();
   context.moveTo(x - 4, y);
   context.lineTo(x + 4, y);
@@ -195,7 +195,7 @@ function centre({ x, y }, scale) {
   return [(x + 0.5) * scale, (y + 0.5) * scale];
 }
 
-/** White on dark, which shows on every picture. */
+/** Draws white on dark, which is visible on every picture. */
 function strokeTwice(
   /** @type {CanvasRenderingContext2D} */ context,
   /** @type {() => void} */ path,

@@ -1,5 +1,5 @@
 // @ts-check
-/** Pointer, keys, files: from events to actions. */
+/** Turns events of pointer, keys and files into actions. */
 
 import * as actions from "./state.js";
 import { byId } from "./panel.js";
@@ -9,14 +9,14 @@ import { useKey } from "./server.js";
 /** @typedef {import("./server.js").Box} Box */
 
 const { state, update } = actions;
-/** How far a click may wander before it is a drag, in CSS pixels; a finger wanders more. */
+/** How far a click may move before it counts as a drag, in CSS pixels. Fingers move more. */
 const WANDER = { mouse: 5, pen: 6, touch: 12 };
 const canvas = /** @type {HTMLCanvasElement} */ (byId("canvas"));
 const file = /** @type {HTMLInputElement} */ (byId("file"));
 /** The pointer that is down. @type {{id: number, button: number, start: PointerEvent} | null} */
 let pressed = null;
 
-/** Listens to everything that a person can do on the page. */
+/** Listens to all input on the page. */
 export function listen() {
   listenToPointer();
   listenToFiles();
@@ -24,7 +24,7 @@ export function listen() {
   canvas.addEventListener("keydown", steer);
   canvas.addEventListener("focus", () => canvas.matches(":focus-visible") && showCrosshair());
   canvas.addEventListener("blur", () => update({ crosshair: null, corner: null, dragged: null }));
-  // Single letters only where the tools are, so that they surprise nobody elsewhere.
+  // Single letters work only among the tools, so that they do nothing unexpected elsewhere.
   byId("workbench").addEventListener("keydown", shortcut);
 }
 
@@ -38,7 +38,7 @@ function listenToPointer() {
 
 /** @param {PointerEvent} event */
 function press(event) {
-  if (pressed) return letGo(); // a second finger zooms
+  if (pressed) return letGo(); // a second finger: the user zooms
   if (event.button !== 0 && event.button !== 2) return;
   canvas.setPointerCapture(event.pointerId);
   pressed = { id: event.pointerId, button: event.button, start: event };
@@ -63,7 +63,7 @@ function release(event) {
   actions.addPoint(placeOf(start), background ? 0 : state.mode);
 }
 
-/** Gives up the box that is being made, by pointer or by keys. */
+/** Cancels the box that is being drawn, by pointer or by keys. */
 function letGo() {
   pressed = null;
   update({ dragged: null, corner: null });
@@ -85,7 +85,7 @@ function placeOf(event) {
   });
 }
 
-/** The box with both pixels in it. @param {Place} one @param {Place} other @returns {Box} */
+/** The smallest box that contains both pixels. @param {Place} one @param {Place} other @returns {Box} */
 function boxOf(one, other) {
   const [x1, x2] = [Math.min(one.x, other.x), Math.max(one.x, other.x) + 1];
   const [y1, y2] = [Math.min(one.y, other.y), Math.max(one.y, other.y) + 1];
@@ -102,7 +102,7 @@ function size() {
   return state.picture?.bitmap ?? { width: 1, height: 1 };
 }
 
-/** Keys that need the crosshair. @param {KeyboardEvent} event */
+/** Handles the keys that use the crosshair. @param {KeyboardEvent} event */
 function steer(event) {
   if (event.ctrlKey || event.altKey || event.metaKey || !state.picture) return;
   const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -124,7 +124,7 @@ function moveCrosshair([dx, dy], far) {
   update({ crosshair, dragged: state.corner && boxOf(state.corner, crosshair) });
 }
 
-/** Where the crosshair is; in the middle, if it was not shown. @returns {Place} */
+/** The crosshair's position. If it is hidden, shows it in the middle. @returns {Place} */
 function showCrosshair() {
   const { width, height } = size();
   if (!state.crosshair) update({ crosshair: { x: Math.floor(width / 2), y: Math.floor(height / 2) } });
@@ -142,7 +142,7 @@ function markCorner() {
   actions.setBox(box);
 }
 
-/** Keys that work wherever the focus is among the tools. @param {KeyboardEvent} event */
+/** Handles the keys that work while any of the tools has the focus. @param {KeyboardEvent} event */
 function shortcut(event) {
   if (event.target === byId("key")) return;
   const key = (event.ctrlKey || event.metaKey ? "ctrl+" : "") + event.key.toLowerCase();
@@ -193,7 +193,7 @@ function listenToFiles() {
     document.body.classList.add("dropping");
   });
   document.addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) document.body.classList.remove("dropping"); // it left the page
+    if (!event.relatedTarget) document.body.classList.remove("dropping"); // the pointer left the page
   });
   document.addEventListener("drop", (event) => {
     event.preventDefault();

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * Pictures as they are stored. Cameras write into EXIF how a picture is to be turned; browsers obey, also where they
- * are asked for `imageOrientation: "none"`. The server does not, and a click must be the same pixel for both.
+ * Shows pictures as stored. Browsers apply the EXIF orientation that cameras write, even with
+ * `imageOrientation: "none"`. The server does not apply it, and a click must mean the same pixel for both.
  */
 
 const TAG = 0x0112;
@@ -9,11 +9,11 @@ const SHORT = 3;
 const UPRIGHT = 1;
 
 /**
- * The same picture for browsers to show without turning it. (In a PNG the changed chunk does not match its checksum any
- * more, and decoders pass over it: just as well.)
+ * Returns the picture with its EXIF orientation reset, so that browsers do not turn it. (In a PNG, the changed chunk no
+ * longer matches its checksum and decoders skip it, which has the same effect.)
  *
  * @param {Blob} file
- * @returns {Promise<Blob>} the file itself where nothing turns it
+ * @returns {Promise<Blob>} the file itself if it has no orientation
  */
 export async function unturned(file) {
   const view = new DataView(await file.arrayBuffer());
@@ -23,11 +23,11 @@ export async function unturned(file) {
   return new Blob([view], { type: file.type });
 }
 
-/** @typedef {{offset: number, littleEndian: boolean}} Value where a 16-bit value is, and its byte order */
+/** @typedef {{offset: number, littleEndian: boolean}} Value offset and byte order of a 16-bit value */
 
 /** @param {DataView} view @returns {Value | null} */
 function findOrientation(view) {
-  // "Exif" in JPEG, "eXIf" in PNG, "EXIF" in WebP; the TIFF header follows at once, or behind a length or two zeros.
+  // "Exif" in JPEG, "eXIf" in PNG, "EXIF" in WebP; the TIFF header follows directly, or after a length or two zeros.
   for (let offset = 0; offset < view.byteLength - 16; offset++) {
     if ((view.getUint32(offset) | 0x20202020) !== 0x65786966) continue;
     for (let gap = 4; gap <= 14; gap += 2) {
@@ -51,7 +51,7 @@ function valueIn(view, start) {
       if (tag === TAG && type === SHORT) return { offset: entry + 8, littleEndian };
     }
   } catch (error) {
-    if (!(error instanceof RangeError)) throw error; // a structure that points out of the file
+    if (!(error instanceof RangeError)) throw error; // an offset beyond the end of the file
   }
   return null;
 }

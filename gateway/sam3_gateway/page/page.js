@@ -1,5 +1,5 @@
 // @ts-check
-/** The page at `/`: a picture to click on. See docs/page.md. */
+/** The page at `/`, for clicking on pictures. See docs/page.md. */
 
 import { listen } from "./input.js";
 import { byId, render } from "./panel.js";
@@ -12,9 +12,9 @@ listen();
 new ResizeObserver(render).observe(byId("canvas"));
 openBundledPhoto();
 
-/** So that there is something to click on at once. */
+/** Opens the sample photo, so that users can click at once. */
 async function openBundledPhoto() {
   const response = await fetch(PHOTO).catch(() => null);
   if (response?.ok) return openPicture(await response.blob(), "coffee.jpg", true);
-  update({ busy: false, status: "", error: { text: "The photo could not be loaded. Open a picture.", retry: false } });
+  update({ busy: false, status: "", error: { text: "The sample photo could not be loaded. Open a picture.", retry: false } });
 }

@@ -1,5 +1,5 @@
 // @ts-check
-/** Shows the state: the canvas, the answer beside it, what is said. */
+/** Renders the state: the canvas, the answer and the messages. */
 
 import { draw, drawThumbnail } from "./drawing.js";
 import { choose, isEmpty, state } from "./state.js";
@@ -13,7 +13,7 @@ const STAGES = {
   triton: "Triton",
   encode: "writing the answer",
 };
-/** The answer whose buttons and times are on the page. @type {Answer | null} */
+/** The answer that is currently shown. @type {Answer | null} */
 let shown = null;
 
 /** @param {string} id @returns {HTMLElement} */
@@ -21,7 +21,7 @@ export function byId(id) {
   return /** @type {HTMLElement} */ (document.getElementById(id));
 }
 
-/** Brings the whole page in line with the state. */
+/** Updates the whole page to match the state. */
 export function render() {
   byId("workbench").setAttribute("aria-busy", String(state.busy));
   renderMessages();
@@ -54,7 +54,7 @@ function renderCanvas() {
 }
 
 function renderMessages() {
-  // Not written again when it is the same, or a screen reader would say it again.
+  // Write it only if it changed: screen readers would repeat it.
   if (byId("status").textContent !== state.status) byId("status").textContent = state.status;
   byId("error").hidden = !state.error;
   byId("error-text").textContent = state.error?.text ?? "";
@@ -70,7 +70,7 @@ function renderTools() {
   enable("download", state.answer !== null);
 }
 
-/** Not `disabled`, which would take the focus away from who pressed it last. @param {string} id @param {boolean} on */
+/** Uses `aria-disabled`, because `disabled` would take the focus away from the button. @param {string} id @param {boolean} on */
 function enable(id, on) {
   byId(id).setAttribute("aria-disabled", String(!on));
 }

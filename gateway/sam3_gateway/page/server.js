@@ -1,17 +1,17 @@
 // @ts-check
-/** The gateway's HTTP interface, as far as this page needs it. */
+/** The part of the gateway's HTTP API that this page uses. */
 
 /** @typedef {{x: number, y: number, label: 0 | 1}} Point pixels of the stored image; 1 foreground, 0 background */
 /** @typedef {[number, number, number, number]} Box x1, y1, x2, y2 in pixels */
 /** @typedef {{points: Point[], box: Box | null}} Prompt */
 /** @typedef {{score: number, png: Blob, bitmap: ImageBitmap}} Candidate */
 /** @typedef {{candidates: Candidate[], cacheHit: boolean, stages: Record<string, number>, roundTrip: number}} Answer */
-/** The size is the server's view. */
+/** `width` and `height` as the server reports them. */
 /** @typedef {{id: string, width: number, height: number, cacheHit: boolean, milliseconds: number}} Encoded */
 
 const KEY = "sam3-api-key";
 
-/** What the gateway refused; the message is its own `detail`. */
+/** The gateway refused a request. The message is the answer's `detail`. */
 export class RefusedError extends Error {
   /** @param {number} status @param {string} message */
   constructor(status, message) {
@@ -20,13 +20,13 @@ export class RefusedError extends Error {
   }
 }
 
-/** Keeps the key for this tab alone. @param {string} key */
+/** Keeps the key, for this browser tab only. @param {string} key */
 export function useKey(key) {
   sessionStorage.setItem(KEY, key);
 }
 
 /**
- * Has the image encoded and cached, so that the clicks on it are warm.
+ * Has the server encode and cache the image, so that clicks on it are fast.
  *
  * @param {Blob} image
  * @param {AbortSignal} signal
@@ -38,7 +38,7 @@ export async function encodeImage(image, signal) {
 }
 
 /**
- * Asks for masks, by the image's id; by the image itself where the server has it no more.
+ * Requests masks by the image's id. If the server no longer has the image, sends the image.
  *
  * @param {string} imageId
  * @param {Blob} image
@@ -96,7 +96,7 @@ async function post(path, fields, signal) {
   return response.json();
 }
 
-/** A fetch whose failure is told in words. @param {string} path @param {RequestInit} options */
+/** A fetch with a readable error message. @param {string} path @param {RequestInit} options */
 async function reach(path, options) {
   try {
     return await fetch(path, options);

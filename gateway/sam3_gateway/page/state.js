@@ -1,5 +1,5 @@
 // @ts-check
-/** The page's one state, and what a person can do to it. Every action ends in `render`. */
+/** The page's state, and the actions that change it. Every action calls `render`. */
 
 import { coverage } from "./drawing.js";
 import { unturned } from "./orientation.js";
@@ -15,16 +15,16 @@ import { encodeImage, predict, RefusedError } from "./server.js";
  * @typedef {object} Picture
  * @property {Blob} file
  * @property {string} name
- * @property {boolean} bundled whether it is the page's own
- * @property {ImageBitmap} bitmap the pixels as stored, which is what the server sees
+ * @property {boolean} bundled whether it is the sample photo
+ * @property {ImageBitmap} bitmap the pixels as stored, as the server sees them
  * @property {AbortController} upload
- * @property {Promise<Encoded> | null} encoded one for all clicks; null before the first try and after a failed one
+ * @property {Promise<Encoded> | null} encoded shared by all clicks; null before the first attempt and after a failed one
  */
 
-const ENCODING = "The picture is being sent and encoded …";
+const ENCODING = "Sending and encoding the picture …";
 const SEGMENTING = "Looking for the mask …";
 const SLOW_MS = 400;
-/** What the server answers to a picture that it will never take: too large, or of an unknown format. */
+/** Statuses for pictures that the server never accepts: too large, or in an unknown format. */
 const HOPELESS = new Set([413, 415]);
 /** @type {Prompt} */
 const NOTHING = { points: [], box: null };
@@ -38,14 +38,14 @@ export const state = {
   /** @type {Answer | null} */
   answer: null,
   chosen: 0,
-  /** What a plain click marks. @type {0 | 1} */
+  /** The label of a plain click. @type {0 | 1} */
   mode: 1,
   multimask: true,
-  /** A box while it is dragged. @type {Box | null} */
+  /** The box that is being drawn. @type {Box | null} */
   dragged: null,
   /** @type {Place | null} */
   crosshair: null,
-  /** The first corner of a box that is made with the crosshair. @type {Place | null} */
+  /** The first corner of a box that is drawn with the crosshair. @type {Place | null} */
   corner: null,
   busy: true,
   status: "Loading the picture …",
@@ -63,14 +63,14 @@ export function start(renderer) {
   render = renderer;
 }
 
-/** Changes what needs no server. @param {Partial<typeof state>} changes */
+/** Applies changes that need no request. @param {Partial<typeof state>} changes */
 export function update(changes) {
   Object.assign(state, changes);
   render();
 }
 
 /**
- * Shows a picture, and has it encoded so that the first click is warm.
+ * Shows a picture, and has it encoded so that the first click is fast.
  *
  * @param {Blob} file
  * @param {string} name
@@ -100,7 +100,7 @@ export function setBox(box) {
   change({ ...state.prompt, box });
 }
 
-/** Takes the last point, box or `clear` back. */
+/** Reverts the last point, box or `clear`. */
 export function undo() {
   const former = state.history.pop();
   if (!former) return;
@@ -108,7 +108,7 @@ export function undo() {
   ask();
 }
 
-/** Takes every point and the box away. */
+/** Removes all points and the box. */
 export function clear() {
   if (!isEmpty(state.prompt)) change(NOTHING);
 }
@@ -137,11 +137,11 @@ export function download() {
   const href = URL.createObjectURL(candidate.png);
   const stem = state.picture.name.replace(/\.[^.]*$/, "");
   Object.assign(document.createElement("a"), { href, download: `${stem}_mask.png` }).click();
-  // The browser reads it after the click.
+  // The browser reads the URL after the click.
   setTimeout(() => URL.revokeObjectURL(href), 60_000);
 }
 
-/** Asks for the masks of the prompt as it is now; what was asked before is given up. */
+/** Requests masks for the current prompt, and cancels the previous request. */
 export async function ask() {
   const { picture, prompt, multimask } = state;
   if (!picture) return;
@@ -151,7 +151,7 @@ export async function ask() {
   Object.assign(state, { busy: true, error: null });
   if (isEmpty(prompt)) state.answer = null;
   render();
-  // An answer that comes at once needs no word before it.
+  // A fast answer needs no progress message.
   const slow = setTimeout(() => update({ status: isEmpty(prompt) ? ENCODING : SEGMENTING }), SLOW_MS);
   signal.addEventListener("abort", () => clearTimeout(slow));
   try {
@@ -185,7 +185,7 @@ function change(prompt) {
   ask();
 }
 
-/** @param {Blob} file @returns {Promise<ImageBitmap | null>} null for what is no picture */
+/** @param {Blob} file @returns {Promise<ImageBitmap | null>} null if it is not a picture */
 async function decode(file) {
   return createImageBitmap(await unturned(file)).catch(() => null);
 }
@@ -203,7 +203,7 @@ function encodedOnce(picture) {
 async function encode({ file, bitmap, upload }) {
   const encoded = await encodeImage(file, upload.signal);
   if (encoded.width !== bitmap.width || encoded.height !== bitmap.height) {
-    throw new Error("This browser shows the picture turned, so clicks would miss. Save it as a PNG first.");
+    throw new Error("This browser rotates the picture, so clicks would miss. Save it as a PNG first.");
   }
   return encoded;
 }
