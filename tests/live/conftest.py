@@ -1,4 +1,4 @@
-"""Raw clients of the server, and its own counts."""
+"""Raw clients of the server, and its statistics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def raw(request: pytest.FixtureRequest, server) -> Iterator[Callable[..., dict[s
 
 @pytest.fixture(scope="session")
 def inferences(server) -> Callable[[str], int]:
-    """How many inferences a model has answered since the start, by Triton's statistics."""
+    """The number of inferences of a model since the start, from Triton's statistics."""
     return Observer(server).inferences
 
 

@@ -44,7 +44,7 @@ def test_it_answers_as_the_client_for_threads_does(url: str) -> None:
     np.testing.assert_array_equal(mine.low_res_logits, theirs.low_res_logits)
 
 
-def test_logits_stay_where_they_are_if_nobody_wants_them(url: str) -> None:
+def test_logits_can_be_left_out(url: str) -> None:
     case = golden.case("coffee/three_points_single")
 
     async def ask():
@@ -56,7 +56,7 @@ def test_logits_stay_where_they_are_if_nobody_wants_them(url: str) -> None:
     for answer in (mine, asyncio.run(ask())):
         assert answer.mask_pngs == full.mask_pngs
         np.testing.assert_array_equal(answer.scores, full.scores)
-        with pytest.raises(InvalidInputError, match=r"were not asked for: predict\(\.\.\., logits=True\)"):
+        with pytest.raises(InvalidInputError, match=r"were not requested: use predict\(\.\.\., logits=True\)"):
             _ = answer.low_res_logits
 
 
@@ -76,7 +76,7 @@ def test_the_image_is_sent_once_and_then_its_id(url: str) -> None:
     asyncio.run(ask())
 
 
-def test_faults_have_the_same_names(url: str) -> None:
+def test_errors_are_the_same_as_those_of_the_synchronous_client(url: str) -> None:
     async def ask():
         async with AsyncSam3Client(url) as client:
             with pytest.raises(InvalidInputError, match="invalid image"):
@@ -91,7 +91,7 @@ def test_faults_have_the_same_names(url: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_nobody_there(scheme: str) -> None:
+def test_no_server(scheme: str) -> None:
     async def ask():
         async with AsyncSam3Client(f"{scheme}://127.0.0.1:{free_ports(1)[0]}") as client:
             assert not await client.is_ready()
@@ -102,7 +102,7 @@ def test_nobody_there(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_a_server_that_keeps_silent_costs_the_timeout(scheme: str) -> None:
+def test_a_silent_server_ends_in_a_timeout(scheme: str) -> None:
     async def ask(port: int):
         async with AsyncSam3Client(f"{scheme}://127.0.0.1:{port}", timeout_s=0.5) as client:
             with pytest.raises((DeadlineExceededError, ServerUnavailableError)):

@@ -1,4 +1,4 @@
-"""Bad input to the ensemble, the client and the gateway: a status, one line that names the fault, and life goes on."""
+"""Invalid input to ensemble, client and gateway: it gets a status and one line; the next request works."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_ensemble_answers_not_found_to_an_unknown_id(raw: Callable, image_id
     assert raw(GOOD)["MASKS"].shape == (1,)
 
 
-def test_what_a_model_did_not_expect_is_no_traceback(server) -> None:
+def test_an_unexpected_error_in_a_model_sends_no_traceback(server) -> None:
     inputs = {
         "MASK_LOGITS": np.zeros((1, 1, 96, 96), np.float32),
         "SCORES": np.zeros((1, 1), np.float32),
@@ -170,14 +170,14 @@ def test_the_client_raises(server, scheme: str, arguments: dict, kind: type[Exce
         (PHOTO, {"points": ""}, "points"),
         (PHOTO, {"points": "here"}, "points must be JSON, not 'here'"),
         (PHOTO, {"points": "[[1, 2, 3]]"}, "each point must be [x, y], not '[1, 2, 3]'"),
-        (PHOTO, {"points": "[1, 2, 3]"}, "even count"),
+        (PHOTO, {"points": "[1, 2, 3]"}, "even number of values"),
         (PHOTO, {"points": "[]"}, "points must be a JSON list"),
         (PHOTO, {"points": "[[NaN, 1]]"}, "points must be finite"),
         (PHOTO, {"points": "[[Infinity, 1]]"}, "points must be finite"),
         (PHOTO, {"points": "[[1e400, 1]]"}, "points must be finite"),
         (PHOTO, {"points": "[[700, 1]]"}, "POINTS[0] is (700, 1), outside the image of 600 x 400 pixels"),
         (PHOTO, {"points": "[[1, 1]]", "labels": "x"}, "labels must be JSON"),
-        (PHOTO, {"points": "[[1, 1]]", "labels": "[2]"}, "a label is 1 (foreground) or 0 (background), not 2"),
+        (PHOTO, {"points": "[[1, 1]]", "labels": "[2]"}, "a label must be 1 (foreground) or 0 (background), not 2"),
         (PHOTO, {"points": "[[1, 1]]", "labels": "[1, 0]"}, "1 points, but 2 labels"),
         (PHOTO, {"points": "[[1, 1]]", "labels": str(10**30)}, "label"),
         (PHOTO, {"points": "[[1, 1]]", "multimask": "maybe"}, "multimask must be true or false"),
@@ -194,7 +194,7 @@ def test_the_gateway_answers_400(gateway: str, image: bytes | None, data: dict[s
 
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"--x\r\n"])
-def test_a_body_that_is_no_form_is_400(gateway: str, body: bytes) -> None:
+def test_a_body_that_is_not_a_form_is_400(gateway: str, body: bytes) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     answer = requests.post(f"{gateway}/predict/mask", data=body, headers=headers, timeout=60)
     assert answer.status_code == 400

@@ -1,4 +1,4 @@
-"""`sam3 batch` against the real server, and what it does when that server goes away."""
+"""`sam3 batch` against the real server, and how it handles a server that stops."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Batch:
         self.prompts.write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
 
     def write_many(self, count: int) -> None:
-        """As many small photos, with a click on each."""
+        """Writes `count` small photos and a prompt for each."""
         for number in range(count):
             (self.photos / f"{number}.png").write_bytes(fresh_image())
         self.write(*({"image": f"{number}.png", **CLICK} for number in range(count)))
@@ -61,7 +61,7 @@ class Batch:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def files(self) -> dict[str, int]:
-        """What lies in the folder of masks, and when it was written."""
+        """The files in the folder of masks, and their modification times."""
         files = [path for path in self.out.rglob("*") if path.is_file() and path.name != "report.jsonl"]
         return {str(path.relative_to(self.out)): path.stat().st_mtime_ns for path in files}
 
@@ -73,7 +73,7 @@ class Batch:
 
 
 def told_in(stderr: str) -> list[str]:
-    """The lines but those that tell how far a long run is."""
+    """All lines except progress."""
     return [line for line in stderr.splitlines() if not re.fullmatch(r"\d+ of \d+ prompts(, \d+ failed)?", line)]
 
 
@@ -84,7 +84,7 @@ def batch(tmp_path: Path) -> Batch:
 
 @pytest.fixture
 def own_server(exported: Path, tmp_path: Path) -> Iterator[TritonServer]:
-    """A server to do harm to."""
+    """A server that the test may stop or damage."""
     with (tmp_path / "triton.log").open("w") as log, TritonServer(exported, log, None, Ports(*free_ports(3))) as server:
         yield server
 
@@ -116,7 +116,7 @@ def test_masks_are_those_of_the_client(server, batch: Batch, scheme: str) -> Non
         assert client.predict(single.photo, **box).mask_pngs[0] == (batch.out / "a" / "coffee.3.png").read_bytes()
 
 
-def test_what_fails_is_told_and_does_not_stop_the_others(server, batch: Batch) -> None:
+def test_failures_are_reported_and_do_not_stop_the_others(server, batch: Batch) -> None:
     (batch.photos / "good.png").write_bytes(fresh_image())
     (batch.photos / "broken.png").write_bytes(fresh_image()[:3000])
     os.mkfifo(batch.photos / "pipe.png")
@@ -136,20 +136,20 @@ def test_what_fails_is_told_and_does_not_stop_the_others(server, batch: Batch) -
         3: "absent.png: No such file",
         4: "good.png: POINTS[0] is (5000, 5), outside",
     }
-    faults |= {5: "a: not a file", 6: "pipe.png: not a file"}
+    faults |= {5: "a: not a regular file", 6: "pipe.png: not a regular file"}
     assert len(told) == len(faults)
     for line, (number, fault) in zip(told, faults.items(), strict=True):
         assert line.startswith(f"{batch.prompts}:{number}: {fault}")
     report = batch.report()
     assert [entry["line"] for entry in report if "error" in entry] == list(faults)
     assert set(batch.files()) == {"good.2.png"}
-    assert result.stdout.startswith("1 of 6 prompts done, 5 failed, and will be tried again by the same command: ")
+    assert result.stdout.startswith("1 of 6 prompts done, 5 failed (run the same command again to retry): ")
 
     (batch.photos / "absent.png").write_bytes(fresh_image())
     before = batch.files()
     result = batch.run(server.grpc_url)
     assert result.returncode == 3
-    assert result.stdout.startswith("2 of 6 prompts done (1 of them before), 4 failed")
+    assert result.stdout.startswith("2 of 6 prompts done (1 of them by earlier runs), 4 failed")
     assert set(batch.files()) == {"good.2.png", "absent.3.png"}
     assert batch.files()["good.2.png"] == before["good.2.png"]
 
@@ -160,14 +160,14 @@ def test_a_second_run_does_only_what_has_changed(server, batch: Batch) -> None:
     before = batch.files()
     batch.write(*({"image": f"{number}.png", "points": [[5, 5 + (number == 1)]]} for number in range(3)))
     result = batch.run(server.grpc_url)
-    assert result.stdout.startswith("3 of 3 prompts done (2 of them before): ")
+    assert result.stdout.startswith("3 of 3 prompts done (2 of them by earlier runs): ")
     changed = {name for name, written in batch.files().items() if before[name] != written}
     assert changed == {"1.2.png"}
     nobody = f"127.0.0.1:{free_ports(1)[0]}"
-    assert batch.run(nobody).returncode == 0, "what is done needs no server"
+    assert batch.run(nobody).returncode == 0, "finished prompts need no server"
 
 
-def test_a_server_that_goes_away_stops_the_run_and_the_next_one_goes_on(own_server: TritonServer, batch: Batch) -> None:
+def test_a_server_that_stops_ends_the_run_and_the_next_run_continues(own_server: TritonServer, batch: Batch) -> None:
     batch.write_many(60)
     process = batch.start(own_server.grpc_url, "--wait", "3")
     batch.wait_for_masks(10)
@@ -177,7 +177,9 @@ def test_a_server_that_goes_away_stops_the_run_and_the_next_one_goes_on(own_serv
     assert [line.startswith("waiting up to 3 s for the server: ") for line in told] == [True, False]
     ended = len(batch.report())
     assert told[-1].startswith("sam3: stopped: ")
-    assert f"nothing was answered for 3 s. {ended} of 60 prompts done, 0 failed; the same command goes on" in told[-1]
+    assert (
+        f"no answer for 3 s. {ended} of 60 prompts done, 0 failed; run the same command again to continue" in told[-1]
+    )
     before = batch.files()
     assert 10 <= ended == len(before) < 60
     assert not any("error" in entry for entry in batch.report())
@@ -185,7 +187,7 @@ def test_a_server_that_goes_away_stops_the_run_and_the_next_one_goes_on(own_serv
     own_server.start()
     result = batch.run(own_server.grpc_url)
     assert (result.returncode, told_in(result.stderr)) == (0, [])
-    assert result.stdout.startswith(f"60 of 60 prompts done ({ended} of them before): ")
+    assert result.stdout.startswith(f"60 of 60 prompts done ({ended} of them by earlier runs): ")
     after = batch.files()
     assert len(after) == 60
     assert {name: after[name] for name in before} == before
@@ -227,14 +229,14 @@ def test_an_interrupted_run_keeps_what_is_done(server, batch: Batch, number: sig
     assert process.returncode == 130
     ended = len(batch.report())
     assert told == [
-        f"sam3: stopped by {number.name}. {ended} of 60 prompts done, 0 failed; the same command goes on from there"
+        f"sam3: stopped by {number.name}. {ended} of 60 prompts done, 0 failed; run the same command again to continue"
     ]
     assert len(batch.files()) == ended
     result = batch.run(server.grpc_url)
-    assert result.stdout.startswith(f"60 of 60 prompts done ({ended} of them before): ")
+    assert result.stdout.startswith(f"60 of 60 prompts done ({ended} of them by earlier runs): ")
 
 
-def test_a_run_that_was_killed_is_gone_on_with(server, batch: Batch) -> None:
+def test_a_killed_run_is_continued(server, batch: Batch) -> None:
     batch.write_many(60)
     process = batch.start(server.grpc_url)
     batch.wait_for_masks(10)
@@ -246,7 +248,7 @@ def test_a_run_that_was_killed_is_gone_on_with(server, batch: Batch) -> None:
     assert not list(batch.out.rglob("*.part"))
 
 
-def test_more_at_one_time_than_the_server_takes_all_get_through(server, batch: Batch) -> None:
+def test_more_requests_in_flight_than_the_server_accepts_all_succeed(server, batch: Batch) -> None:
     batch.write_many(60)
     result = batch.run(server.grpc_url, "--concurrency", "40")
     assert (result.returncode, told_in(result.stderr)) == (0, [])
@@ -255,7 +257,7 @@ def test_more_at_one_time_than_the_server_takes_all_get_through(server, batch: B
 def test_a_terminal_gets_a_bar(server, batch: Batch) -> None:
     batch.write_many(3)
     ours, theirs = pty.openpty()
-    os.set_blocking(ours, False)  # where nothing was written, fail
+    os.set_blocking(ours, False)  # if nothing was written, fail instead of waiting
     result = subprocess.run(batch.command(server.grpc_url), stdout=subprocess.PIPE, stderr=theirs)
     shown = os.read(ours, 100_000).decode()
     os.close(ours)

@@ -1,4 +1,4 @@
-"""Clicks that are sent together share runs of the decoder, by Triton's own counts."""
+"""Concurrent clicks share executions of the decoder, by Triton's statistics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sam3_triton import Prediction, Sam3Client
 
 POINTS = [[10, 10], [90, 20], [60, 70], [30, 40], [110, 5], [20, 60], [75, 35]]
 BOX = [20, 10, 100, 70]
-# One prompt of each length, of one to seven points (a box counts for two): laid out by their lengths, none would share.
+# One prompt of each length, from one to seven points (a box counts as two). Without padding, none could share a batch.
 PROMPTS = [
     {"points": POINTS[:1]},
     {"box": BOX},

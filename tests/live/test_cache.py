@@ -1,4 +1,4 @@
-"""The embedding cache behind the ensemble, by Triton's own counts."""
+"""The embedding cache behind the ensemble, by Triton's statistics."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_prefetched_image_is_a_hit(client: Sam3Client, inferences: Callable) -
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_the_image_travels_only_where_the_server_lacks_it(server, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_image_is_sent_only_if_the_server_lacks_it(server, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[set[str]] = []
     kind = {"grpc": GrpcTransport, "http": HttpTransport}[scheme]
     send = kind.infer
@@ -63,7 +63,7 @@ def test_the_image_travels_only_where_the_server_lacks_it(server, scheme: str, m
         assert sent[2:] == [{"CACHED_IMAGE_ID"}]
 
 
-def test_those_who_miss_at_once_share_one_encode(client: Sam3Client, inferences: Callable, metric: Callable) -> None:
+def test_concurrent_misses_share_one_encode(client: Sam3Client, inferences: Callable, metric: Callable) -> None:
     image = fresh_image(1600, 1200)
     encodes, coalesced, hits = inferences("sam3_image_encoder"), metric("coalesced_total"), metric("hits_total")
     together = threading.Barrier(3)
@@ -76,7 +76,7 @@ def test_those_who_miss_at_once_share_one_encode(client: Sam3Client, inferences:
         answers = [future.result() for future in [pool.submit(click) for _ in range(3)]]
     assert inferences("sam3_image_encoder") == encodes + 1
     assert answers[0] == answers[1] == answers[2]
-    # The two others waited for the encode, or came when it was done.
+    # The two others waited for the encode or came after it.
     assert (metric("coalesced_total") - coalesced) + (metric("hits_total") - hits) == 2
 
 
@@ -95,7 +95,7 @@ def test_the_metrics_count_what_happened(client: Sam3Client, metric: Callable) -
     assert change == {"hits_total": 1, "misses_total": 2, "failures_total": 1, "entries": 1, "bytes": features}
 
 
-def test_an_unknown_id_is_told(client: Sam3Client) -> None:
+def test_an_unknown_id_is_reported(client: Sam3Client) -> None:
     with pytest.raises(ImageNotCachedError, match="no image with the id '0000.*' is cached; send IMAGE"):
         client.predict(image_id="0" * 64, **CLICK)
 

@@ -1,4 +1,4 @@
-"""The cache under many callers, with the demonstration checkpoint."""
+"""The cache with many callers, with the demonstration checkpoint."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def client(demo: TritonServer) -> Iterator[Sam3Client]:
 
 
 def together(calls: list[Callable[[], Prediction]]) -> list[Prediction]:
-    """Makes calls from a thread each, all at one moment."""
+    """Makes all calls at the same moment, each in its own thread."""
     start = threading.Barrier(len(calls))
 
     def make(call: Callable[[], Prediction]) -> Prediction:

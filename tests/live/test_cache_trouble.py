@@ -1,4 +1,4 @@
-"""The cache where encodes are slow or fail, the budget is small, and callers lose patience."""
+"""The cache with slow and failing encodes, a small budget, and callers that time out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sam3_server import TritonServer
 from sam3_triton import PredictionError, Sam3Client, ServerUnavailableError
 
 CLICK = {"points": [[5, 5]]}
-SLOW, REFUSED, RAISING = 41, 43, 47  # widths of images that meet trouble
+SLOW, REFUSED, RAISING = 41, 43, 47  # widths of images that cause trouble
 PATIENCE_S = 60
 BYTES_OF_AN_IMAGE = 4 * (32 * 96 * 96 + 64 * 48 * 48 + 256 * 24 * 24)  # the golden network's features, fp32
 TTL_S = 20
@@ -44,13 +44,13 @@ def to_network_pixels(image, size):
 
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """While this file exists, slow encodes do not end."""
+    """While this file exists, slow encodes do not finish."""
     return tmp_path_factory.mktemp("gate") / "closed"
 
 
 @pytest.fixture(scope="module")
 def troubled(serve, exported: Path, gate: Path, tmp_path_factory: pytest.TempPathFactory) -> TritonServer:
-    """One encode at a time, four in flight, room for three images; slow and failing encodes by the image's width."""
+    """One encode at a time, four in flight, room for three images; some image widths make an encode slow or fail."""
     repository = copy_repository(tmp_path_factory.mktemp("troubled"))
     link_artifacts(exported, repository)
     with (repository / "sam3_preprocess" / "1" / "image_preprocess.py").open("a") as module:
@@ -90,7 +90,7 @@ def raw(troubled: TritonServer) -> Iterator[tritonclient.grpc.InferenceServerCli
 
 @pytest.fixture
 def slow_encode(client: Sam3Client, observer: Observer, gate: Path) -> Callable[[], AbstractContextManager[None]]:
-    """Has an encode under way for as long as the context lasts: it takes the one place there is."""
+    """Keeps an encode running during the context: it occupies the only slot."""
 
     @contextmanager
     def encode() -> Iterator[None]:
@@ -108,7 +108,7 @@ def slow_encode(client: Sam3Client, observer: Observer, gate: Path) -> Callable[
 
 
 def wait_until_inflight(observer: Observer, count: int) -> None:
-    """Until so many images are being encoded or wait for it."""
+    """Waits until `count` images are being encoded or wait for it."""
     deadline = time.monotonic() + PATIENCE_S
     while observer.metrics()["inflight"] != count:
         assert time.monotonic() < deadline
@@ -138,14 +138,14 @@ def test_a_miss_beyond_the_bound_is_refused_at_once(
 
 
 def failure_of(client: Sam3Client, image: bytes) -> BaseException:
-    # Who is first, the client's clock or the server's, is a matter of chance.
+    # Either the client's timeout or the server's comes first.
     with pytest.raises((ServerUnavailableError, TimeoutError)) as caught:
         client.set_image(image)
     return caught.value
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_what_nobody_waits_for_any_more_is_not_encoded(
+def test_an_image_that_nobody_waits_for_is_not_encoded(
     troubled: TritonServer, observer: Observer, slow_encode: Callable, scheme: str
 ) -> None:
     url = {"grpc": troubled.grpc_url, "http": f"http://{troubled.http_url}"}[scheme]
@@ -153,7 +153,7 @@ def test_what_nobody_waits_for_any_more_is_not_encoded(
     with Sam3Client(url, timeout_s=0.5) as hasty, ThreadPoolExecutor(3) as pool:
         with slow_encode():
             assert all(pool.map(lambda image: failure_of(hasty, image), [fresh_image() for _ in range(3)]))
-            wait_until_inflight(observer, 1)  # their places are free before the slow encode is done
+            wait_until_inflight(observer, 1)  # their slots are free before the slow encode finishes
         assert observer.inferences("sam3_preprocess") == preprocessed + 1
     assert observer.metric("abandoned_total") == abandoned + 3
 
@@ -178,7 +178,7 @@ def test_a_cancelled_request_to_the_cache_itself_is_not_encoded(
     assert observer.metric("abandoned_total") == abandoned + 1
 
 
-def test_one_who_still_waits_gets_the_image_that_another_gave_up(
+def test_a_waiting_caller_gets_the_image_after_another_gave_up(
     troubled: TritonServer, client: Sam3Client, observer: Observer, slow_encode: Callable
 ) -> None:
     image = fresh_image()
@@ -193,7 +193,7 @@ def test_one_who_still_waits_gets_the_image_that_another_gave_up(
 
 
 @pytest.mark.parametrize(("width", "message"), [(REFUSED, "PIXELS"), (RAISING, "sam3_preprocess failed")])
-def test_an_encode_that_fails_is_told_to_all_and_never_served(
+def test_a_failed_encode_fails_all_its_callers_and_is_not_cached(
     client: Sam3Client, observer: Observer, width: int, message: str
 ) -> None:
     image = fresh_image(width, 30)
@@ -204,7 +204,7 @@ def test_an_encode_that_fails_is_told_to_all_and_never_served(
             client.predict(image, **CLICK)
         return str(caught.value)
 
-    for round_number in range(2):  # a failure is not kept: the second round asks the encoder again
+    for round_number in range(2):  # failures are not cached: the second round runs the encoder again
         with ThreadPoolExecutor(3) as pool:
             messages = {future.result() for future in [pool.submit(ask) for _ in range(3)]}
         assert all(message in told and "\n" not in told for told in messages)
@@ -213,7 +213,7 @@ def test_an_encode_that_fails_is_told_to_all_and_never_served(
     assert client.predict(fresh_image(), **CLICK).mask_pngs
 
 
-def test_clicks_on_more_images_than_fit_are_all_right(client: Sam3Client, observer: Observer) -> None:
+def test_clicks_on_more_images_than_fit_are_all_correct(client: Sam3Client, observer: Observer) -> None:
     images = [fresh_image() for _ in range(8)]
     references = [client.predict(image, **CLICK).low_res_logits for image in images]
     evictions = observer.metric("evictions_total")
@@ -247,7 +247,7 @@ def test_clicks_on_more_images_than_fit_are_all_right(client: Sam3Client, observ
     assert observer.metric("evictions_total") > evictions
 
 
-def test_what_is_too_old_is_freed_and_encoded_anew(client: Sam3Client, observer: Observer) -> None:
+def test_expired_images_are_freed_and_encoded_again(client: Sam3Client, observer: Observer) -> None:
     image = fresh_image()
     client.predict(image, **CLICK)
     assert client.predict(image, **CLICK).cache_hit

@@ -1,4 +1,4 @@
-"""The demonstration checkpoint through the real server: it segments what is asked for."""
+"""The demonstration checkpoint through the real server: it segments the prompted object."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def client(serve, exported_demo: Path) -> Iterator[Sam3Client]:
 
 @pytest.fixture(scope="module")
 def scenes() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Images uint8 [H, W, 3] and targets bool [H, W] of seeds that were never trained on."""
+    """Images uint8 [H, W, 3] and targets bool [H, W] from seeds that were not used in training."""
     return [(scene.image, target) for scene, targets in held_out("plain", SCENES) for target in targets]
 
 
 def inside(mask: np.ndarray) -> list[float]:
-    """The pixel (x, y) of a mask that is nearest to the middle of its pixels."""
+    """The pixel (x, y) of a mask that is nearest to the mean of its pixels."""
     pixels = np.argwhere(mask)[:, ::-1]
     return pixels[np.abs(pixels - pixels.mean(axis=0)).sum(axis=1).argmin()].tolist()
 
@@ -52,7 +52,7 @@ def test_a_click_and_a_box_find_the_target(client: Sam3Client, scenes) -> None:
     assert np.mean(boxed) >= 0.75
 
 
-def test_a_background_click_removes_what_it_is_put_on(client: Sam3Client) -> None:
+def test_a_background_click_removes_its_place_from_the_mask(client: Sam3Client) -> None:
     removed, before, after = [], 0, 0
     for scene, targets in held_out("plain", 3 * SCENES):
         for target in targets:
@@ -64,7 +64,7 @@ def test_a_background_click_removes_what_it_is_put_on(client: Sam3Client) -> Non
             removed.append(not second[y, x])
             before += (first & ~target).sum()
             after += (second & ~target).sum()
-    # Measured: 13 of 17 removed, and 19 % of what was too much is left.
+    # Measured: 13 of 17 removed; 19 % of the excess area is left.
     assert len(removed) >= 10
     assert np.mean(removed) >= 0.6
     assert after < before / 2

@@ -1,4 +1,4 @@
-"""The examples of README and docs/, run as they stand: fenced blocks of Python and bash; those of sh need Docker."""
+"""Runs the examples of README and docs/ unchanged: fenced blocks of Python and bash. Blocks of sh need Docker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXAMPLES = [
 
 @pytest.fixture(scope="module")
 def addresses(serve, exported_demo: Path) -> Iterator[dict[str, str]]:
-    """The default addresses, and where a server and a gateway really listen."""
+    """The default addresses, and the real ones of a server and a gateway."""
     server = serve(exported_demo)
     with run_gateway(server.grpc_url) as gateway:
         yield {
@@ -42,7 +42,7 @@ def test_the_example_works(
 ) -> None:
     for default, real in addresses.items():
         code = code.replace(default, real)
-    # What the examples take for granted: a photo, and the project's own folders.
+    # The examples expect a photo and the project's folders.
     Image.open(golden.FOLDER / "coffee.png").convert("RGB").save(tmp_path / "photo.jpg", quality=95)
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     (tmp_path / "model_repository").symlink_to(exported_demo)

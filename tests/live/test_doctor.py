@@ -48,11 +48,11 @@ def of(told: list[tuple[str, str, str]], subject: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_where_all_is_well(server, exported: Path, doctor: Doctor, scheme: str) -> None:
+def test_a_healthy_server(server, exported: Path, doctor: Doctor, scheme: str) -> None:
     url = {"grpc": server.grpc_url, "http": f"http://{server.http_url}"}[scheme]
     code, told = doctor(url, "--repository", str(exported))
     assert code == 0
-    # What other servers have left on this machine, and its GPUs, are not this test's.
+    # Left-over shared memory and GPUs depend on the machine, not on this test.
     assert {mark for mark, subject, _ in told if subject not in ("segments", "GPU")} == {"ok"}
     assert {subject for _, subject, _ in told} >= {*REST_ON_A_SERVER, "client", "server", "repository", "artifacts"}
     ((_, text),) = of(told, "server")
@@ -61,7 +61,7 @@ def test_where_all_is_well(server, exported: Path, doctor: Doctor, scheme: str) 
     image = 2 * (32 * 96 * 96 + 64 * 48 * 48 + 256 * 24 * 24)
     assert f"room for {(1 << 30) // image} images ({image / 1e6:.1f} MB each)" in text
     ((_, text),) = of(told, "shared memory")
-    assert f"enough for the {((64 << 20) + (2 + 2 + 8 + 5) * image) / 1e6:.1f} MB" in text
+    assert f"enough for the {((64 << 20) + (2 + 2 + 8 + 5) * image) / 1e6:.1f} MB needed under load" in text
     ((_, text),) = of(told, "profile")
     assert text == "default, for image encoder and mask decoder"
     assert re.fullmatch(r"a mask came back in \d+ ms", of(told, "click")[0][1])
@@ -70,7 +70,7 @@ def test_where_all_is_well(server, exported: Path, doctor: Doctor, scheme: str) 
     assert f"as {formats}, exported" in of(told, "repository")[0][1]
 
 
-def test_nobody_at_the_port(doctor: Doctor) -> None:
+def test_no_server_at_the_port(doctor: Doctor) -> None:
     code, told = doctor(f"127.0.0.1:{free_ports(1)[0]}")
     assert code == 1
     ((mark, text),) = of(told, "server")
@@ -106,7 +106,7 @@ def test_a_model_whose_process_died(exported: Path, tmp_path: Path, doctor: Doct
 
 @pytest.fixture(scope="module")
 def harmed(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server that lacks a model, has one unloaded and one of another profile, keeps nothing and wants much memory."""
+    """A server with a missing, an unloaded and a wrongly configured model, no cache and too little shared memory."""
     repository = copy_repository(tmp_path_factory.mktemp("harmed"))
     link_artifacts(exported, repository)
     shutil.rmtree(repository / "sam3_encode")
@@ -137,7 +137,7 @@ def wait_until_unloaded(client: InferenceServerClient, model: str) -> None:
 
 @pytest.fixture
 def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Another machine's, put where the command is looked for."""
+    """A stand-in for the command, first on the PATH."""
     command = tmp_path / "bin" / "nvidia-smi"
     command.parent.mkdir()
     command.write_text("#!/bin/sh\necho 'NVIDIA L4'\n")
@@ -146,7 +146,7 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return command
 
 
-def test_each_of_many_faults_is_told(harmed: str, doctor: Doctor, nvidia_smi: Path) -> None:
+def test_all_faults_are_reported(harmed: str, doctor: Doctor, nvidia_smi: Path) -> None:
     code, told = doctor(harmed)
     assert code == 1
     models = dict(text.split(" is ", 1) for mark, text in of(told, "models") if mark == "fault")
@@ -164,14 +164,14 @@ def test_each_of_many_faults_is_told(harmed: str, doctor: Doctor, nvidia_smi: Pa
     assert mark == "warning"
     assert "under load it needs" in text
     ((mark, text),) = of(told, "GPU")
-    assert (mark, text[:41]) == ("warning", "NVIDIA L4 lies idle: the encoder runs on ")
+    assert (mark, text[:39]) == ("warning", "NVIDIA L4 is idle: the encoder runs on ")
     nvidia_smi.write_text("#!/bin/sh\necho 'No devices were found'; exit 6\n")
     assert of(doctor(harmed)[1], "GPU") == [
         ("skipped", "not checked: nvidia-smi fails (No devices were found)"),
     ]
 
 
-def test_shared_memory_of_those_who_were_killed(server, doctor: Doctor) -> None:
+def test_shared_memory_of_killed_processes(server, doctor: Doctor) -> None:
     nobody = subprocess.Popen(["true"])
     nobody.wait()
     left = [Path("/dev/shm/sam3_0123abcd_left-over"), Path(f"/dev/shm/sam3_client_{nobody.pid}_left-over")]
@@ -194,7 +194,7 @@ def test_shared_memory_of_those_who_were_killed(server, doctor: Doctor) -> None:
 
 @pytest.fixture
 def artifacts(exported: Path, tmp_path: Path) -> Path:
-    """A repository of its own, whose files are to be replaced and not written into."""
+    """A copy of the repository with hard links: replace its files, do not write into them."""
     repository = tmp_path / "repository"
     shutil.copytree(exported, repository, symlinks=True, copy_function=os.link)
     return repository
@@ -260,9 +260,7 @@ def replace(path: Path, content: bytes) -> None:
         (without_its_configs, "is no model repository"),
     ],
 )
-def test_artifacts_that_are_not_whole(
-    server, artifacts: Path, doctor: Doctor, harm: Callable[[Path], None], told: str
-) -> None:
+def test_incomplete_artifacts(server, artifacts: Path, doctor: Doctor, harm: Callable[[Path], None], told: str) -> None:
     assert doctor(server.grpc_url, "--repository", str(artifacts))[0] == 0
     harm(artifacts)
     code, lines = doctor(server.grpc_url, "--repository", str(artifacts))
@@ -273,9 +271,9 @@ def test_artifacts_that_are_not_whole(
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_colours_are_for_terminals_whose_users_want_them(wanted: bool) -> None:
+def test_colours_are_for_terminals_without_no_color(wanted: bool) -> None:
     ours, theirs = pty.openpty()
-    os.set_blocking(ours, False)  # where nothing was written, fail
+    os.set_blocking(ours, False)  # if nothing was written, fail instead of waiting
     command = [sys.executable, "-m", "sam3_triton.cli", "doctor", "--url", f"127.0.0.1:{free_ports(1)[0]}"]
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     result = subprocess.run(command, stdout=theirs, env=environment if wanted else {**environment, "NO_COLOR": "1"})
@@ -287,24 +285,24 @@ def test_colours_are_for_terminals_whose_users_want_them(wanted: bool) -> None:
     assert "fault" in shown
 
 
-def test_golden_clicks_on_the_server_they_were_made_for(server, exported: Path, doctor: Doctor) -> None:
+def test_golden_clicks_on_the_right_server(server, exported: Path, doctor: Doctor) -> None:
     code, told = doctor(server.grpc_url, "--repository", str(exported), "--golden")
     assert code == 0
     ((mark, text),) = of(told, "golden")
     assert mark == "ok"
-    assert text.startswith("3 golden clicks on model.onnx are PyTorch's: logits ")
+    assert text.startswith("3 golden clicks on model.onnx agree with PyTorch: logits ")
 
 
 def test_golden_clicks_on_a_server_with_other_weights(
     serve, exported: Path, exported_unstable: Path, doctor: Doctor
 ) -> None:
-    # Only what replaces an unstable mask differs between the two: as an engine does that is wrong in one layer.
+    # The two differ only in what replaces an unstable mask, like an engine with one wrong layer.
     code, told = doctor(serve(exported_unstable).grpc_url, "--repository", str(exported), "--golden")
     assert code == 1
     ((mark, text),) = of(told, "golden")
     assert mark == "fault"
-    assert "the bounds of model.onnx are logits 1.0e-02 of scale" in text
-    assert "let it take no traffic" in text
+    assert "the tolerances of model.onnx are logits 1.0e-02 of scale" in text
+    assert "do not route traffic to this server" in text
 
 
 @pytest.mark.parametrize(
@@ -316,12 +314,12 @@ def test_golden_clicks_on_a_server_with_other_weights(
         (lambda folder: (folder / "logits.npz").write_bytes(b"PK\x03\x04cut"), "is damaged (BadZipFile"),
         (
             lambda folder: _rename_bounds(folder / "clicks.json"),
-            "the server runs model.onnx, which this export does not",
+            "the server runs model.onnx, which this export does not contain",
         ),
     ],
     ids=["missing", "no JSON", "no arrays", "cut off", "another format"],
 )
-def test_golden_clicks_that_are_not_whole(
+def test_damaged_golden_clicks(
     server, exported: Path, tmp_path: Path, doctor: Doctor, harm: Callable[[Path], object], fault: str
 ) -> None:
     repository = copy_repository(tmp_path)

@@ -1,4 +1,4 @@
-"""The contract that existing callers use."""
+"""The contract with existing callers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_spellings_of_multimask_mean_the_same(gateway: str) -> None:
     assert masks != {post(gateway, points="[[300, 200]]", multimask="false").content}
 
 
-def test_a_caller_as_they_are_written(gateway: str) -> None:
+def test_a_typical_existing_caller(gateway: str) -> None:
     with PHOTO.open("rb") as f:
         answer = requests.post(
             gateway + "/predict/mask",
@@ -93,7 +93,7 @@ def test_the_gateway_outlives_triton(exported: Path, tmp_path: Path) -> None:
     ports = Ports(*free_ports(3))
     with run_gateway(f"127.0.0.1:{ports.grpc}") as gateway, (tmp_path / "log").open("w") as log:
         for _ in range(2):
-            for _ in range(10):  # so that gRPC would wait long for the next attempt
+            for _ in range(10):  # after many failures gRPC would by default wait long before the next attempt
                 answer = post(gateway, points="[[300, 200]]")
                 assert answer.status_code == 503
                 assert "no Triton at" in answer.json()["detail"]

@@ -1,4 +1,4 @@
-"""Thousands of bad uploads and prompts: each gets a clear answer, nothing is left behind, and the next click works."""
+"""Thousands of invalid requests: each gets a clear answer, nothing is left behind, and the next click works."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from processes import run_gateway
 
 REQUESTS = 5_000
 GOOD = {"points": "[[10, 10]]"}
-# What may be left in memory, where 1 MB was measured: kept, the bodies alone would be 23 MB.
+# Allowed growth of memory. 1 MB was measured; keeping only the bodies would take 23 MB.
 GROWTH_BYTES = 8 * 2**20
 
 
@@ -120,7 +120,7 @@ def test_bad_uploads_and_prompts(server, tmp_path: Path, monkeypatch: pytest.Mon
 
         expected = good()
         for count in range(REQUESTS):
-            if count == REQUESTS // 5:  # what is set up once is there now
+            if count == REQUESTS // 5:  # one-time setup is done by now
                 memory, files = process.memory_info().rss, belongings(process)
             answer = request(rng, client)
             statuses[answer.status_code] += 1

@@ -1,4 +1,4 @@
-"""What the gateway refuses, and what it tells of itself."""
+"""The gateway's limits, log and metrics."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def _the_next_request_works(limited) -> Iterator[None]:
 
 
 def test_a_body_that_is_too_large(limited) -> None:
-    refused(click(limited[0], PHOTO + bytes(200_000)), 413, "larger than is accepted (600000 bytes)")
+    refused(click(limited[0], PHOTO + bytes(200_000)), 413, "too large: at most 600000 bytes are accepted")
 
 
-def test_a_caller_that_sends_all_before_it_listens_gets_its_answer(limited) -> None:
+def test_a_caller_that_sends_everything_before_it_reads_gets_its_answer(limited) -> None:
     with connect(limited[0]) as caller:
         caller.sendall(b"POST /predict/mask HTTP/1.1\r\nHost: x\r\nContent-Length: 30000000\r\n\r\n")
         caller.sendall(bytes(30_000_000))
-        time.sleep(0.2)  # a connection that was closed would be noticed now
+        time.sleep(0.2)  # time to notice a closed connection
         assert caller.recv(4096).startswith(b"HTTP/1.1 413")
 
 
@@ -64,7 +64,7 @@ def test_a_body_of_unknown_length_that_is_too_large(limited) -> None:
     pieces = (bytes(100_000) for _ in range(50))
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     answer = requests.post(f"{limited[0]}/predict/mask", data=pieces, headers=form, timeout=60)
-    refused(answer, 413, "larger than is accepted")
+    refused(answer, 413, "the request is too large")
 
 
 def test_an_image_of_too_many_pixels(limited) -> None:
@@ -78,7 +78,9 @@ def test_an_unknown_format(limited) -> None:
 
 
 def test_too_many_points(limited) -> None:
-    refused(click(limited[0], points="[[1, 1], [2, 2], [3, 3], [4, 4]]"), 400, "4 points are more than")
+    refused(
+        click(limited[0], points="[[1, 1], [2, 2], [3, 3], [4, 4]]"), 400, "too many points: 4; at most 3 are accepted"
+    )
 
 
 def connect(url: str) -> socket.socket:
@@ -87,14 +89,14 @@ def connect(url: str) -> socket.socket:
 
 
 def stalled(url: str) -> socket.socket:
-    """A caller that has announced a body and does not send it."""
+    """A caller that announces a body but does not send all of it."""
     caller = connect(url)
     caller.sendall(b"POST /predict/mask HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n")
     caller.sendall(b"Content-Length: 1000\r\n\r\nsome")
     return caller
 
 
-def test_a_caller_that_does_not_go_on_gets_408(limited) -> None:
+def test_a_stalled_caller_gets_408(limited) -> None:
     with stalled(limited[0]) as caller:
         answer = b""
         while b"}" not in answer:
@@ -103,7 +105,7 @@ def test_a_caller_that_does_not_go_on_gets_408(limited) -> None:
     assert b"did not arrive within 1 s" in answer
 
 
-def test_more_at_one_time_than_is_allowed(limited) -> None:
+def test_too_many_requests_in_flight(limited) -> None:
     with ExitStack() as callers:
         for _ in range(LIMITS["--max-in-flight"]):
             callers.enter_context(stalled(limited[0]))
@@ -115,7 +117,7 @@ def test_more_at_one_time_than_is_allowed(limited) -> None:
     time.sleep(0.2)
 
 
-def test_the_log_tells_of_each_request(limited) -> None:
+def test_each_request_is_logged(limited) -> None:
     url, log = limited
     answer = click(url, **{"X-Request-ID": "my-request.1"})
     assert answer.headers["x-request-id"] == "my-request.1"
@@ -160,10 +162,10 @@ def test_the_metrics_count(limited) -> None:
     assert not [name for name in after if "nowhere" in name]
 
 
-def test_a_key_that_is_set_is_wanted(server) -> None:
+def test_the_key_is_required_if_it_is_set(server) -> None:
     with run_gateway(server.grpc_url, SAM3_GATEWAY_API_KEY="open sesame") as url:
         refused(click(url), 401, "the API key in the header X-API-Key is missing")
-        refused(click(url, **{"X-API-Key": "open"}), 401, "the API key in the header X-API-Key is not the right one")
+        refused(click(url, **{"X-API-Key": "open"}), 401, "the API key in the header X-API-Key is wrong")
         assert click(url, **{"X-API-Key": "open sesame"}).status_code == 200
         assert requests.get(f"{url}/health/ready", timeout=30).status_code == 200
         document = requests.get(f"{url}/openapi.json", timeout=30).json()
@@ -174,7 +176,7 @@ def test_a_key_that_is_set_is_wanted(server) -> None:
     ("setting", "allowed"),
     [("*", "*"), ("https://a.example", "https://a.example"), ("https://b.example", None), ("", None)],
 )
-def test_pages_of_which_origins_may_call(server, setting: str, allowed: str | None) -> None:
+def test_only_pages_of_the_allowed_origins_may_call(server, setting: str, allowed: str | None) -> None:
     with run_gateway(server.grpc_url, "--cors-origins", setting) as url:
         answer = click(url, Origin="https://a.example")
         assert answer.headers.get("access-control-allow-origin") == allowed

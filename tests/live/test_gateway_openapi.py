@@ -1,4 +1,4 @@
-"""The gateway does what its OpenAPI document says, whatever is sent."""
+"""The gateway's answers match its OpenAPI document, for valid and invalid requests."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def test_answers_are_as_described(gateway: str, mode: GenerationMode) -> None:
         @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy(generation_mode=mode))
         def holds(case: schemathesis.Case) -> None:
-            # A text that fits the schema need not be an image or a prompt: 400 is right for what the document allows.
+            # Text that fits the schema may still be an invalid image or prompt, so 400 is a correct answer.
             case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
-        if mode is GenerationMode.POSITIVE or operation.body:  # without parameters nothing can be wrong
+        if mode is GenerationMode.POSITIVE or operation.body:  # without parameters, no request is invalid
             holds()
     assert {"/predict/mask", "/health", "/health/ready", "/v1/images", "/v1/predict"} <= paths
 

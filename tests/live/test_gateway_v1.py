@@ -1,4 +1,4 @@
-"""What the gateway offers beside the contract."""
+"""The gateway's full API, under /v1/."""
 
 from __future__ import annotations
 

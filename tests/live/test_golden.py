@@ -1,4 +1,4 @@
-"""Meta's masks, through client, ensemble and PNG, in both formats."""
+"""Meta's masks, through client, ensemble and PNG, with both formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models that are loaded one by one, by Triton's explicit model control."""
+"""Models loaded one by one, with Triton's explicit model control."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from processes import run_triton
 from sam3_triton import Sam3Client, ServerUnavailableError
 
 
-def test_without_the_encoder_a_miss_is_told_to_come_again(exported: Path, tmp_path: Path) -> None:
+def test_without_the_encoder_a_miss_is_unavailable(exported: Path, tmp_path: Path) -> None:
     image = fresh_image()
     with run_triton(exported, tmp_path / "log", "--load-model=sam3") as (url, control), Sam3Client(url) as client:
         with pytest.raises(ServerUnavailableError, match="sam3_encode"):

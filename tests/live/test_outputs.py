@@ -29,7 +29,7 @@ def cached(raw: Callable) -> None:
 
 @pytest.mark.parametrize("by", ["image", "id"])
 @pytest.mark.parametrize("subset", SUBSETS, ids="+".join)
-def test_every_subset_of_the_outputs_can_be_asked_for(raw: Callable, subset: tuple[str, ...], by: str) -> None:
+def test_every_subset_of_the_outputs_can_be_requested(raw: Callable, subset: tuple[str, ...], by: str) -> None:
     image = {"IMAGE": PHOTO} if by == "image" else {"CACHED_IMAGE_ID": ID}
     whole = raw({**image, "POINTS": POINTS})
     answer = raw({**image, "POINTS": POINTS}, subset)
@@ -40,21 +40,21 @@ def test_every_subset_of_the_outputs_can_be_asked_for(raw: Callable, subset: tup
 
 @pytest.mark.parametrize("by", ["image", "id"])
 @pytest.mark.parametrize("subset", [("IMAGE_ID",), ("CACHE_HIT",), ("IMAGE_ID", "CACHE_HIT")], ids="+".join)
-def test_without_a_prompt_the_image_can_be_asked_for(raw: Callable, subset: tuple[str, ...], by: str) -> None:
+def test_without_a_prompt_the_image_outputs_can_be_requested(raw: Callable, subset: tuple[str, ...], by: str) -> None:
     answer = raw({"IMAGE": PHOTO} if by == "image" else {"CACHED_IMAGE_ID": ID}, subset)
     expected = {"IMAGE_ID": ID, "CACHE_HIT": True}
     assert {name: array.tolist() for name, array in answer.items()} == {name: [expected[name]] for name in subset}
 
 
 @pytest.mark.parametrize("subset", [subset for subset in SUBSETS if DECODED & {*subset}], ids="+".join)
-def test_what_is_decoded_needs_a_prompt(raw: Callable, subset: tuple[str, ...]) -> None:
+def test_decoder_outputs_need_a_prompt(raw: Callable, subset: tuple[str, ...]) -> None:
     with pytest.raises(InferenceServerException, match="no prompt: give POINTS, a BOX, or both") as caught:
         raw({"CACHED_IMAGE_ID": ID}, subset)
     assert caught.value.status() in ("StatusCode.INVALID_ARGUMENT", "400")
 
 
 @pytest.mark.parametrize("subset", [("IMAGE_ID",), OUTPUTS], ids="+".join)
-def test_a_prompt_that_does_not_fit_is_told_even_to_a_prefetch(raw: Callable, subset: tuple[str, ...]) -> None:
+def test_an_invalid_prompt_is_reported_even_for_a_prefetch(raw: Callable, subset: tuple[str, ...]) -> None:
     with pytest.raises(InferenceServerException, match=r"POINTS\[0\] is \(9999, 1\), outside the image"):
         raw({"CACHED_IMAGE_ID": ID, "POINTS": np.array([[9999, 1]], np.float32)}, subset)
 

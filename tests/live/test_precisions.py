@@ -16,7 +16,7 @@ from sam3_triton import Sam3Client
 from sam3_triton.cli import main
 
 SCENES = 40
-# Where answers are the same but for the last digits; and where PyTorch has no fast fp16 on a CPU: a second an image.
+# For profiles whose answers differ only in the last digits, and those slow in PyTorch's fp16 on a CPU (1 s an image).
 FEW_SCENES = 8
 
 
@@ -63,7 +63,7 @@ def test_masks_are_those_of_fp32(
                     same.append(overlap(answer.masks[0], expected.masks[0]))
                     found.append(overlap(answer.masks[0], target))
                     differences.append(np.abs(answer.low_res_logits - expected.low_res_logits).max())
-    # Another precision is another artifact, and answers so.
+    # A different precision is a different artifact, with different answers.
     assert max(differences) < 1e-2 if exact else max(differences) > 1e-2
     assert np.mean(same) >= least
     assert np.mean(found) >= 0.75

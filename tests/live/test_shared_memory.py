@@ -29,7 +29,7 @@ def url(request: pytest.FixtureRequest, server) -> str:
 
 @pytest.fixture
 def regions(server) -> Iterator:
-    """The clients' regions: those that the server knows, and those in /dev/shm; none are left in the end."""
+    """The clients' regions, in the server and in /dev/shm. Checks that none are left at the end."""
     client = tritonclient.grpc.InferenceServerClient(server.grpc_url)
 
     def list_them() -> tuple[set[str], set[str]]:
@@ -52,13 +52,13 @@ def test_the_answer_is_the_same_and_one_region_serves_all_images(url: str, regio
             assert known == files
 
 
-def test_small_images_go_the_usual_way(url: str, regions) -> None:
+def test_small_images_do_not_use_shared_memory(url: str, regions) -> None:
     with Sam3Client(url, shared_memory=True) as client:
         assert client.predict(fresh_image(), **CLICK).mask_pngs
         assert regions() == (set(), set())
 
 
-def test_threads_have_regions_of_their_own(url: str, regions) -> None:
+def test_each_thread_has_its_own_region(url: str, regions) -> None:
     images = [large_image() for _ in range(8)]
     with Sam3Client(url, shared_memory=True) as client, ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda image: client.predict(image, **CLICK), images))
@@ -98,13 +98,15 @@ def test_a_server_that_does_not_see_the_memory(url: str, monkeypatch: pytest.Mon
             "create_shared_memory_region",
             lambda name, key, size: create(name, f"/{name}", size),
         )
-        with pytest.raises(ServerUnavailableError, match="shared memory needs a Triton on this host"):
+        with pytest.raises(
+            ServerUnavailableError, match="shared memory needs a Triton that shares this host's /dev/shm"
+        ):
             client.predict(large_image(), **CLICK)
         assert client.predict(fresh_image(), **CLICK).mask_pngs
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_server_that_was_started_anew(exported: Path, tmp_path: Path, asynchronous: bool) -> None:
+def test_a_restarted_server(exported: Path, tmp_path: Path, asynchronous: bool) -> None:
     ports = Ports(*free_ports(3))
 
     async def ask() -> None:
