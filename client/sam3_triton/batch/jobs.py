@@ -29,7 +29,7 @@ class Job:
         line: the number of the line, from 1.
         image: the photo's path relative to the folder of photos, as given in the line.
         photo: the photo's path.
-        prompt: the prompt.
+        prompt: what to segment in the photo.
         outputs: paths of the masks relative to the folder of masks, best first. Unique within the file.
     """
 

@@ -16,7 +16,7 @@ def add_url(parser: argparse.ArgumentParser, flag: str) -> None:
         dest="url",
         default=os.environ.get("SAM3_URL", DEFAULT_URL),
         metavar="URL",
-        help="Triton's address: host:port (gRPC) or http://host:port (default: %(default)s; SAM3_URL changes it)",
+        help="Triton's address: host:port (gRPC) or http://host:port (default: %(default)s; set SAM3_URL to change it)",
     )
 
 

@@ -15,7 +15,7 @@ def add_parser(commands: Any) -> None:
     """Adds the command and its arguments."""
     doctor = commands.add_parser(
         "doctor",
-        help="find faults of client, server and repository",
+        help="find faults in client, server and repository",
         description="Check this client, the server and its models, and suggest a fix for each fault.",
         epilog="Exit codes: 0 no fault (warnings and skipped checks are not faults); 1 at least one fault.",
     )

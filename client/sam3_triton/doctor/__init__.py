@@ -1,4 +1,4 @@
-"""`sam3 doctor`: finds faults of client, server and repository, and suggests fixes."""
+"""`sam3 doctor`: finds faults in client, server and repository, and suggests fixes."""
 
 from sam3_triton.doctor.examination import examine
 

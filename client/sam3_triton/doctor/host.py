@@ -144,7 +144,7 @@ def check_gpu(configs: Configs | None, here: bool) -> Finding:
         return skipped("GPU", "the server is on another machine; run this there")
     command = shutil.which("nvidia-smi")
     if command is None:
-        return skipped("GPU", "nvidia-smi is not installed: there is no GPU, or its driver is missing")
+        return skipped("GPU", "nvidia-smi is not installed (no GPU, or its driver is missing)")
     arguments = [command, "--query-gpu=name", "--format=csv,noheader"]
     try:
         answer = subprocess.run(arguments, capture_output=True, text=True, timeout=_GPU_TIMEOUT_S)
@@ -156,7 +156,7 @@ def check_gpu(configs: Configs | None, here: bool) -> Finding:
         return skipped("GPU", f"nvidia-smi fails ({reason})")
     text = ", ".join(names)
     if configs is None:
-        return skipped("GPU", f"{text}; no server answers, so its use is unknown")
+        return skipped("GPU", f"{text}; no server answers, so it is unknown whether a model uses it")
     if reason := configs.lacking(ENCODER):
         return skipped("GPU", f"{text}; {reason}")
     if "GPU" in configs.kinds(ENCODER):
