@@ -1,4 +1,4 @@
-"""Runs a local Triton over this project's model repository."""
+"""Runs a local Triton with this project's model repository."""
 
 from sam3_server.errors import ServerError
 from sam3_server.launcher import TritonServer

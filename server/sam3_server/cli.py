@@ -19,7 +19,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="sam3-serve",
         usage="%(prog)s [OPTIONS] [-- --TRITON-FLAG=VALUE ...]",
         description="Serve a SAM 3 model repository with a local Triton, until Ctrl-C or SIGTERM.",
-        epilog="What stands behind -- goes to tritonserver as it is, for example: "
+        epilog="Flags after -- are passed to tritonserver, for example: "
         "sam3-serve --profile cpu-int8 -- --log-verbose=1",
     )
     parser.add_argument(
@@ -27,13 +27,13 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("model_repository"),
         metavar="DIR",
-        help="the model repository, with artifacts installed by sam3-export (default: %(default)s)",
+        help="model repository with artifacts installed by sam3-export (default: %(default)s)",
     )
     parser.add_argument(
         "--profile",
         metavar="NAME",
-        help="a way of deploying, of those in ensemble_configs/ beside the repository (default: the "
-        "repository's own configs: ONNX Runtime on the CPU)",
+        help="a profile in ensemble_configs/ beside the repository, such as gpu (default: the repository's own "
+        "configs, which use ONNX Runtime on the CPU)",
     )
     parser.add_argument("--http-port", type=int, default=HTTP_PORT, metavar="N", help="default: %(default)s")
     parser.add_argument("--grpc-port", type=int, default=GRPC_PORT, metavar="N", help="default: %(default)s")
@@ -42,16 +42,16 @@ def _parser() -> argparse.ArgumentParser:
         "--address",
         default=LOOPBACK,
         metavar="IP",
-        help="the address to listen on (default: %(default)s, this machine alone)",
+        help="address to listen on (default: %(default)s, this machine only)",
     )
-    parser.add_argument("flags", nargs="*", metavar="--TRITON-FLAG=VALUE", help="for tritonserver, behind --")
+    parser.add_argument("flags", nargs="*", metavar="--TRITON-FLAG=VALUE", help="flags for tritonserver, after --")
     return parser
 
 
 def _check(flags: list[str], parser: argparse.ArgumentParser) -> None:
     for flag in flags:
         if not flag.startswith("--"):
-            parser.error(f"unrecognized argument: {flag} (what goes to tritonserver begins with --)")
+            parser.error(f"unrecognized argument: {flag} (flags for tritonserver start with --)")
 
 
 def _stop(signal_number: int, frame: FrameType | None) -> None:
@@ -59,7 +59,7 @@ def _stop(signal_number: int, frame: FrameType | None) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command and returns its exit code: 0 when it was told to stop, else 1 with one line on stderr."""
+    """Runs the command; returns its exit code: 0 after Ctrl-C or SIGTERM, 1 with one line on stderr after an error."""
     parser = _parser()
     options = parser.parse_args(arguments)
     _check(options.flags, parser)
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with server:
             print(
-                f"SAM 3 is served: gRPC {server.grpc_url}, HTTP {server.http_url}, metrics {server.metrics_url}\n"
+                f"Serving SAM 3: gRPC {server.grpc_url}, HTTP {server.http_url}, metrics {server.metrics_url}\n"
                 "Stop it with Ctrl-C.",
                 flush=True,
             )
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ServerError as error:
         print(f"sam3-serve: {error}", file=sys.stderr)
         return 1
-    except OSError as error:  # a repository that this user may not read, say
+    except OSError as error:  # such as a repository that this user may not read
         print(
             f"sam3-serve: {error.filename}: {error.strerror}" if error.filename else f"sam3-serve: {error}",
             file=sys.stderr,

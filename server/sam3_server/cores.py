@@ -1,20 +1,20 @@
-"""How many cores this process may use, which in a container may be fewer than the host has."""
+"""Counts the cores that this process may use; in a container these may be fewer than the host's."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-# "quota period" in microseconds, or "max period" where there is no quota.
+# "quota period" in microseconds, or "max period" without a quota.
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_cores(limit: Path = CGROUP_LIMIT) -> int:
-    """Of those that the process may run on, as many as its cgroup (version 2) has a quota for; at least 1."""
+    """Cores that the process may run on, limited by the quota of its cgroup (version 2); at least 1."""
     cores = len(os.sched_getaffinity(0))
     try:
         quota, period = limit.read_text().split()
-    except (OSError, ValueError):  # another system of quotas, or none
+    except (OSError, ValueError):  # no cgroup of version 2
         return cores
     if quota == "max":
         return cores

@@ -1,5 +1,5 @@
-"""What a start can fail with."""
+"""The error of this package."""
 
 
 class ServerError(Exception):
-    """The server cannot start or stay up. Its text is one line that names the fault."""
+    """The server cannot start or keep running. The message is one line that names the fault."""

@@ -16,15 +16,15 @@ from tempfile import TemporaryDirectory
 from sam3_server.errors import ServerError
 
 _PACKAGE = Path(__file__).parent
-# glibc's malloc gives memory back to the system at every free of a few MB, and then each click has the features of
-# SAM 3 (10.6 MB) paged in anew, in the server and in its Python models. Bytes of free memory that it keeps, and the
-# largest that it takes for the size from which on it pages in anew anyway.
+# By default glibc's malloc returns memory to the system after every free of a few MB. Each click would then page in
+# SAM 3's features (10.6 MB) again, in the server and in its Python models. In bytes: how much free memory malloc keeps,
+# and from which size on it maps each allocation separately (32 MB is the largest value that it accepts).
 _MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(128 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 
 
 @dataclass(frozen=True)
 class Installation:
-    """A `tritonserver` and what it needs around it; no backend directory means its own."""
+    """A `tritonserver` and its environment variables; `backend_directory` None means its own backends."""
 
     binary: Path
     backend_directory: Path | None = None
@@ -33,17 +33,17 @@ class Installation:
 
 @contextmanager
 def find() -> Iterator[Installation]:
-    """The installation to use; the stand-in backends are laid out for as long as the context lasts.
+    """Yields the installation to use; the folder of stand-in backends is deleted when the context ends.
 
     Raises:
-        ServerError: there is no `tritonserver`, or this Python cannot run inside it.
+        ServerError: no `tritonserver` was found, or this Python cannot run inside it.
     """
     if on_path := shutil.which("tritonserver"):
         yield Installation(Path(on_path), environment=_MALLOC)
         return
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
-        raise ServerError("no tritonserver on the PATH and no wheel with one: pip install '.[server]'")
+        raise ServerError("no tritonserver on the PATH and no wheel with one; run: pip install './server[triton]'")
     package = Path(spec.submodule_search_locations[0])
     with TemporaryDirectory(prefix="sam3-backends-") as folder:
         _lay_out_backends(Path(folder), package / "tritonserver")
@@ -52,14 +52,14 @@ def find() -> Iterator[Installation]:
 
 
 def _lay_out_backends(folder: Path, triton: Path) -> None:
-    """Triton's Python backend with the stub of this Python, and the stand-ins beside it."""
+    """Fills `folder` with Triton's Python backend, its stub for this Python version, and the stand-ins."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = triton / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
         raise ServerError(f"the tritonserver wheel has no Python backend for Python {version}; use 3.10, 3.11 or 3.12")
     python = folder / "python"
     python.mkdir()
-    # Copies: Triton refuses a backend library that is a link out of the backend directory.
+    # Copy, because Triton rejects a backend library that links out of the backend directory.
     shutil.copy(stub, python)
     shutil.copy(triton / "backends" / "python" / "libtriton_python.so", python)
     shutil.copy(triton / "backends" / "python" / "triton_python_backend_utils.py", python)
@@ -69,13 +69,13 @@ def _lay_out_backends(folder: Path, triton: Path) -> None:
 
 
 def _environment(package: Path) -> dict[str, str]:
-    """Where the server finds its own libraries, libpython, and the packages of this environment."""
+    """Variables by which the server finds its libraries, libpython, and this environment's packages."""
     libraries = [_libpython_folder(), str(package.parent / "nvidia_pytriton.libs"), os.environ.get("LD_LIBRARY_PATH")]
     return {
         **_MALLOC,
         "LD_LIBRARY_PATH": os.pathsep.join(path for path in libraries if path),
-        # The Python inside Triton ignores PYTHONPATH; it takes the first python3 on the PATH for itself,
-        # and so sees the virtual environment that this one belongs to.
+        # The Python inside Triton ignores PYTHONPATH. It imports from the environment of the first python3 on the
+        # PATH, so this Python's folder comes first.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     }
 

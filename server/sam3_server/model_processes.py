@@ -1,27 +1,23 @@
-"""The processes of a server's Python models, and what it leaves in shared memory."""
+"""Finds the processes of a server's Python models, and removes its shared memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import psutil
+import psutil
 
 
 @dataclass(frozen=True)
 class ModelProcess:
-    """The process of an instance of a Python model."""
+    """The process of one instance of a Python model."""
 
     model: str
     process: psutil.Process
 
     def runs(self) -> bool:
-        """Whether it lives."""
-        import psutil
-
-        # Triton does not collect a stub that was killed, so it stays behind as a zombie.
+        """Whether the process is alive."""
+        # Triton does not reap a killed stub, so it remains as a zombie.
         try:
             return self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
@@ -29,9 +25,7 @@ class ModelProcess:
 
 
 def model_processes(server: int) -> list[ModelProcess]:
-    """The processes of the Python models of a `tritonserver`, by its process id."""
-    import psutil  # not above: without the extra `server`, a missing tritonserver is what is to be told
-
+    """The processes of a `tritonserver`'s Python models; `server` is its process id."""
     found = []
     for process in psutil.Process(server).children():
         if process.status() == psutil.STATUS_ZOMBIE:
@@ -44,6 +38,6 @@ def model_processes(server: int) -> list[ModelProcess]:
 
 
 def remove_shared_memory(prefix: str) -> None:
-    """Deletes the segments whose names begin so."""
+    """Deletes the shared memory segments whose names start with `prefix`."""
     for segment in Path("/dev/shm").glob(f"{prefix}*"):
         segment.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Where a server listens."""
+"""The ports that a server listens on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sam3_server.errors import ServerError
 
 LOOPBACK = "127.0.0.1"
-# The gateway's contract owns 8001, so Triton's usual 8000 to 8002 are moved by ten.
+# Triton's usual ports are 8000 to 8002, but 8001 is the gateway's; so add ten.
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8010, 8011, 8012
 
 
@@ -23,7 +23,7 @@ class Ports:
 
 
 def check_free(address: str, port: int, advice: str) -> None:
-    """Raises a ServerError, which ends with `advice`, where something listens on a port already."""
+    """Raises a ServerError that ends with `advice` if the port is in use or cannot be used."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,7 +1,7 @@
-"""What the two stand-in backends share: requests of equal shape in, one batch through a model, answers out.
+"""Shared code of the two stand-in backends: it runs requests of equal shape as one batch and splits the answer.
 
-They take the place of Triton's C++ backends `onnxruntime` and `pytorch` where those are not installed.
-Imported by the backends' `model.py` inside Triton's Python backend alone.
+The stand-ins replace Triton's C++ backends `onnxruntime` and `pytorch` where those are not installed.
+Only their `model.py` imports this module, inside Triton's Python backend.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ def artifact_of(args: dict[str, str]) -> Path:
 
 
 class Tensors(Protocol):
-    """How a runtime's own tensors come out of Triton's and go back into them."""
+    """Converts between Triton's tensors and a runtime's."""
 
     def taken(self, tensor: Any) -> Any:
-        """Triton's tensor as one of the runtime's."""
+        """Converts Triton's tensor to the runtime's."""
 
     def joined(self, tensors: list[Any]) -> Any:
-        """Several along their first axis."""
+        """Concatenates the runtime's tensors along their first axis."""
 
     def given(self, name: str, tensor: Any) -> Any:
-        """One of the runtime's as Triton's."""
+        """Converts the runtime's tensor to Triton's."""
 
 
 class NumpyTensors:
@@ -71,15 +71,15 @@ class NumpyTensors:
 def respond(
     requests: list, input_names: list[str], run: Callable[[dict], dict], tensors: Tensors = NumpyTensors()
 ) -> list:
-    """Runs requests, which Triton has batched by equal shape, as one batch and splits the answer."""
+    """Runs requests, which Triton has grouped by equal shape, as one batch; returns a response for each."""
     inputs = [
         {name: tensors.taken(pb_utils.get_input_tensor_by_name(request, name)) for name in input_names}
         for request in requests
     ]
     try:
-        # A request that is alone is not copied: features of SAM 3 are 10.6 MB.
+        # Do not copy a single request: SAM 3's features are 10.6 MB.
         outputs = run(inputs[0] if len(inputs) == 1 else _stacked(inputs, input_names, tensors))
-    except Exception as error:  # the runtime's own errors; the whole batch shares the fate
+    except Exception as error:  # any error of the runtime; it fails the whole batch
         pb_utils.Logger.log_error(f"inference failed: {error}")
         failure = pb_utils.TritonError(f"inference failed: {str(error).splitlines()[0]}", pb_utils.TritonError.INTERNAL)
         return [pb_utils.InferenceResponse([], failure) for _ in requests]

@@ -1,4 +1,4 @@
-"""Keeps a server serving: watches its processes, asks it for a mask now and then, restarts what is dead."""
+"""Watches a server's processes, sends it a probe every few seconds, and restarts it after a fault."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from sam3_server.launcher import TritonServer
 
 _WATCH_EVERY_S = 0.2
 _PROBE_EVERY_S = 5.0
-# Probes fail while a server is merely overloaded, and a restart would only add to that: the cache would be empty.
+# Probes also fail while a server is overloaded. A restart would make that worse, because it empties the cache.
 _HUNG_AFTER_S = 120.0
-# A model that answers one probe with an error may have had a bad moment.
+# One error may be temporary; this many failed probes in a row are a fault.
 _FAILURES = 2
-# What is under way in a server with a fault may still be answered this long. Meanwhile probes may succeed, for they do
-# not go through the encoder.
+# A server with a fault may still answer running requests for this long. Probes may succeed until then, because they
+# skip the encoder.
 _GRACE_S = 1.0
-# Starts that are tried before a server is given up, and the seconds between them.
+# Attempts to start a server, and the pause between them.
 _STARTS, _PAUSE_S = 5, 1.0
 
 
 def supervise(
     server: TritonServer, say: Callable[[str], None], check_others: Callable[[], None] = lambda: None
 ) -> NoReturn:
-    """Watches a server that has been started, and restarts it whenever it has a fault; never returns.
+    """Watches a started server and restarts it after every fault; never returns.
 
     Args:
-        say: told of each fault and each restart, in one line.
-        check_others: called several times a second; what it raises ends the watch.
+        say: called with one line for each fault and each restart.
+        check_others: called five times a second; an exception from it ends the watch.
 
     Raises:
-        ServerError: it does not start any more.
+        ServerError: the server could not be started again.
     """
     while True:
         fault = _wait_for_fault(server, check_others)
@@ -59,7 +59,7 @@ def _start(server: TritonServer, say: Callable[[str], None]) -> None:
 
 
 def _wait_for_fault(server: TritonServer, check_others: Callable[[], None]) -> str:
-    """Returns, once the server does not work any more, what is wrong with it."""
+    """Waits until the server has a fault, and describes it."""
     prober = _Prober(server.grpc_url)
     try:
         while True:
@@ -72,7 +72,7 @@ def _wait_for_fault(server: TritonServer, check_others: Callable[[], None]) -> s
 
 
 class _Prober:
-    """Asks a server for a mask every few seconds, on a thread of its own: where it is dead, the answer takes long."""
+    """Sends probes from its own thread, because a dead server may take long to answer."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -83,7 +83,7 @@ class _Prober:
         threading.Thread(target=self._run, daemon=True, name="probe").start()
 
     def fault(self) -> str | None:
-        """What the probes say is wrong with the server; None: nothing."""
+        """The fault that the probes show, or None."""
         error, silence = self._error, time.monotonic() - self._last_answer
         if error is not None and not isinstance(error, Sam3Error):
             raise error
@@ -92,7 +92,7 @@ class _Prober:
         return f"no answer for {silence:.0f} s: {error}" if silence > _HUNG_AFTER_S else None
 
     def stop(self) -> None:
-        """Makes the probe under way the last one."""
+        """Sends no further probe."""
         self._stopping.set()
 
     def _run(self) -> None:
@@ -100,7 +100,7 @@ class _Prober:
             while not self._stopping.wait(_PROBE_EVERY_S):
                 try:
                     client.probe()
-                except Exception as error:  # handed to whoever asks for the fault
+                except Exception as error:  # `fault` reports it
                     self._error = error
                     self._failures += isinstance(error, PredictionError)
                 else:

@@ -45,7 +45,7 @@ def container(request: pytest.FixtureRequest, exported: Path) -> Iterator[tuple[
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("SAM 3 is served")
+        assert process.stdout.readline().startswith("Serving SAM 3")
         yield f"http://127.0.0.1:{http}", f"127.0.0.1:{grpc}", request.param
     finally:
         process.terminate()  # reaches sam3-serve itself: the shell has made way for it

@@ -135,7 +135,7 @@ def test_a_signal_stops_it_without_a_trace(exported: Path, number: signal.Signal
         start_new_session=True,
     )
     assert process.stdout is not None
-    assert process.stdout.readline().startswith("SAM 3 is served: gRPC 127.0.0.1")
+    assert process.stdout.readline().startswith("Serving SAM 3: gRPC 127.0.0.1")
     with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/v2/models/sam3/ready", timeout=10) as answer:
         assert answer.status == 200
     children = subprocess.run(

@@ -83,7 +83,7 @@ def service(exported: Path) -> Iterator[Service]:
     reader = threading.Thread(target=lambda: said.extend(line for line in process.stderr), daemon=True)
     reader.start()
     try:
-        assert process.stdout.readline().startswith("SAM 3 is served")
+        assert process.stdout.readline().startswith("Serving SAM 3")
         with run_gateway(f"127.0.0.1:{ports[1]}") as gateway_url:
             yield Service(process, *(f"127.0.0.1:{port}" for port in ports[:2]), gateway_url, said)
     finally:

@@ -1,4 +1,4 @@
-"""Stands in for Triton's ONNX Runtime backend, on the CPU."""
+"""Stand-in for Triton's ONNX Runtime backend, on the CPU."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TritonPythonModel:
         ):
             if key in parameters:
                 setattr(options, name, int(parameters[key]["string_value"]))
-        # Between runs its threads would spin on cores that the other models of a click need.
+        # Without this, the threads spin between runs on cores that a click's other models need.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         path = artifact_of(args)
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -53,7 +53,7 @@ class TritonPythonModel:
         self.output_names = [node.name for node in self.session.get_outputs()]
 
     def execute(self, requests) -> list:
-        """One run for all requests."""
+        """Runs all requests as one batch."""
         return respond(requests, self.input_names, self._run)
 
     def _run(self, inputs: Arrays) -> Arrays:

@@ -1,4 +1,4 @@
-"""Stands in for Triton's PyTorch backend, on the CPU or a GPU."""
+"""Stand-in for Triton's PyTorch backend, on the CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sam3_server.standin import artifact_of, config_of, respond
 
 
 class TorchTensors:
-    """Tensors on one device; they come and go by DLPack, so that on a GPU nothing crosses the bus."""
+    """Tensors on one device, exchanged with Triton by DLPack, which keeps GPU tensors on the GPU."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def taken(self, tensor: Any) -> torch.Tensor:
-        """See `sam3_server.standin.Tensors`; what comes from elsewhere is copied here."""
+        """See `sam3_server.standin.Tensors`; copies tensors from other devices."""
         return torch.from_dlpack(tensor).to(self.device)
 
     def joined(self, tensors: list[torch.Tensor]) -> torch.Tensor:
@@ -29,7 +29,7 @@ class TorchTensors:
 
 
 class TritonPythonModel:
-    """One TorchScript module; tensors go by the order in the config."""
+    """One TorchScript module; its inputs and outputs are in the config's order."""
 
     def initialize(self, args) -> None:
         """Loads the module, with the native backend's switch for the optimised executor."""
@@ -44,12 +44,12 @@ class TritonPythonModel:
         self.module = torch.jit.load(str(artifact_of(args)), map_location=device)
 
     def execute(self, requests) -> list:
-        """One run for all requests."""
+        """Runs all requests as one batch."""
         return respond(requests, self.input_names, self._run, self.tensors)
 
     def _run(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         with torch.inference_mode(), torch.jit.optimized_execution(self.optimized):
             results = self.module(*(inputs[name] for name in self.input_names))
         if results[0].is_cuda:
-            torch.cuda.synchronize()  # Triton reads them from a stream of its own
+            torch.cuda.synchronize()  # Triton reads them on its own stream
         return dict(zip(self.output_names, results, strict=True))
