@@ -1,1 +1,1 @@
-"""A small demonstration network of SAM 3's architecture: its scenes, its training and its evaluation."""
+"""The demonstration, and the scenes, training and evaluation of its small network of SAM 3's architecture."""

@@ -1,4 +1,4 @@
-"""What a camera does to a scene: light, blur, noise and JPEG."""
+"""Simulates a camera: light, blur, noise and JPEG."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Rng = np.random.Generator
 
 
 def develop(rng: Rng, image: Colours, photo: bool) -> NDArray[np.uint8]:
-    """The picture taken of `image` [S, S, 3]: uint8 RGB; `photo` adds uneven light, a colour cast and JPEG."""
+    """Photographs the scene `image` [S, S, 3] as uint8 RGB; `photo` adds uneven light, a colour cast and JPEG."""
     size = image.shape[0]
     if photo:
         if rng.random() < 0.5:  # uneven light: lamps, large soft shadows

@@ -1,4 +1,4 @@
-"""Measures a checkpoint on held-out scenes: `python -m sam3_demo.evaluate --help`."""
+"""Measures a checkpoint on held-out scenes; writes report.json and report.md beside it, and picture sheets."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _refined(predictor: Predictor, first: Prompts, target: NDArray[np.bool_]) ->
             coords, label = deepest_click(answer.masks[0], target)
             prompts = prompts.add(torch.from_numpy(coords)[None], torch.tensor([label], dtype=torch.int32))
             logits = answer.logits[0] if with_mask else None
-    del figures["clicks_1_mask_input"]  # there is no earlier answer at the first click
+    del figures["clicks_1_mask_input"]  # the first click has no earlier answer
     return figures
 
 
@@ -64,7 +64,7 @@ def evaluate(path: Path, training: dict[str, object] | None, sheets: Path, count
     """Measures the checkpoint at `path` and writes its report and picture sheets.
 
     Args:
-        training: how it was trained; None keeps what its report says already.
+        training: how it was trained, for the report; None keeps the entry of the existing report.
         sheets: directory for the picture sheets.
     """
     predictor = Predictor(checkpoint.load(str(path), path.with_suffix(".json")))
@@ -77,9 +77,11 @@ def evaluate(path: Path, training: dict[str, object] | None, sheets: Path, count
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(prog="python -m sam3_demo.evaluate", description=__doc__)
+    parser.add_argument(
+        "--checkpoint", type=Path, default=CHECKPOINT, help="checkpoint to measure (default: the demonstration model)"
+    )
     parser.add_argument("--sheets", type=Path, required=True, help="directory for the picture sheets")
     parser.add_argument("--scenes", type=int, default=SCENES, help="held-out scenes per style (default %(default)s)")
     options = parser.parse_args(arguments)

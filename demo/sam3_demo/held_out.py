@@ -1,4 +1,4 @@
-"""Scenes that are never trained on, and how an answer to a prompt on one is judged."""
+"""Held-out scenes, which are never trained on, and the measure of answers on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sam3_demo.scenes import Scene, make_scene
 
 
 def held_out(style: str, count: int, targets: int = 1) -> Iterator[tuple[Scene, list[NDArray[np.bool_]]]]:
-    """Scenes of seeds that are never trained on, each with up to `targets` of its objects as masks bool [S, S]."""
+    """Yields held-out scenes, each with up to `targets` of its objects as masks bool [S, S]."""
     for seed in range(count):
         scene = make_scene(seed, SCENE_SIZE, style)
         areas = np.bincount(scene.objects.ravel()) / scene.objects.size
@@ -27,7 +27,7 @@ def held_out(style: str, count: int, targets: int = 1) -> Iterator[tuple[Scene, 
 
 
 def overlap(answer: NDArray[np.bool_], target: NDArray[np.bool_]) -> float:
-    """Intersection over union."""
+    """Intersection over union of two masks, bool [H, W]."""
     return float((answer & target).sum() / max(1, (answer | target).sum()))
 
 

@@ -1,7 +1,7 @@
-"""First weights that make so small a network learn within an hour or two.
+"""Initial weights with which this small network learns within an hour or two.
 
-They were found by trying, several at a time: the reasons given here are what was seen and thought, not the result of
-taking each away alone.
+They were found by trial, several at a time. The reasons given here are observations and guesses: no change was measured
+alone.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _COLOUR_GAINS = (1.0, 2.0, 2.0)
 
 @torch.no_grad()
 def initialise(model: Sam3TrackerModel) -> None:
-    """Draws the weights anew, with PyTorch's own defaults for what is not named below.
+    """Replaces the model's weights, by PyTorch's defaults unless set below.
 
-    Transformers draws every weight from a normal distribution of 0.02, which is far too small for so narrow a
-    network: its masks stay empty.
+    Transformers draws every weight from a normal distribution with standard deviation 0.02. That is far too small for
+    such a narrow network: its masks stay empty.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.Embedding):
@@ -33,11 +33,11 @@ def initialise(model: Sam3TrackerModel) -> None:
     embeddings = model.vision_encoder.backbone.embeddings
     embeddings.patch_embeddings.projection.weight.copy_(waves(model.config.vision_config.backbone_config.patch_size))
     embeddings.position_embeddings.normal_(0, 0.2)
-    # One table in sam3.pt: points and pixels must speak of places in the same terms.
+    # sam3.pt holds one table: points and pixels must encode positions alike.
     table = model.shared_image_embedding.positional_embedding
     model.prompt_encoder.shared_embedding.positional_embedding.copy_(table)
     _quieten(model)
-    # Places find each other from the start: a query and a key of the same place are alike.
+    # Attention matches positions from the start: the query and the key of one position are alike.
     model.prompt_encoder.point_embed.weight.mul_(0.3)
     model.mask_decoder.mask_tokens.weight.mul_(0.5)
     transformer = model.mask_decoder.transformer
@@ -50,11 +50,11 @@ def initialise(model: Sam3TrackerModel) -> None:
 
 
 def _quieten(model: Sam3TrackerModel) -> None:
-    """Makes what a patch shows quieter than where it is, and fixes the layers that would make it loud again.
+    """Scales a patch's content below its position, and freezes the layers that could scale it up again.
 
-    The embedded position has a standard deviation of 0.7. Content that is several times as loud, as it soon becomes,
-    hides the click from the decoder: its masks then show every object of a picture, whichever is clicked. Fixed
-    layers cost nothing, since the layers before them learn.
+    The position embedding has a standard deviation of 0.7. Without this, the content soon becomes several times as
+    large and hides the click from the decoder: its masks then show every object of a picture, whichever is clicked.
+    Freezing these layers costs nothing, since the layers before them learn.
     """
     coarse, decoder = model.vision_encoder.neck.fpn_layers[2], model.mask_decoder
     for layer, share in ((coarse.proj2, 0.2), (decoder.conv_s0, 0.3), (decoder.conv_s1, 0.12)):
@@ -64,10 +64,10 @@ def _quieten(model: Sam3TrackerModel) -> None:
 
 
 def waves(side: int) -> Tensor:
-    """Kernels [192, 3, side, side] that see a patch as cosine waves, the fine ones as loud as the coarse.
+    """Kernels [192, 3, side, side] of cosine waves, scaled so that fine waves respond as strongly as coarse ones.
 
-    Neighbouring pixels are nearly equal, so random kernels all see little but the mean colour of a patch, and it
-    takes long until edges within it come through.
+    Neighbouring pixels are nearly equal, so random kernels respond to little but the mean colour of a patch, and learn
+    its edges slowly.
     """
     places = (torch.arange(side) + 0.5) / side
     axis = torch.stack([torch.cos(math.pi * k * places) * (2 if k else 1) ** 0.5 for k in range(_FREQUENCIES)])

@@ -1,4 +1,4 @@
-"""What the demonstration network is trained to minimise."""
+"""Training losses of the demonstration network."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sam3_demo.samples import NO_BOX
 
 _FOCAL_WEIGHT = 20.0
 _SCORE_WEIGHT = 4.0
-_LOSERS_SHARE = 0.05  # a little for the candidates that did not win, or one may never be used
-_NEIGHBOURS = (1, 4)  # distances in low-resolution cells at which the layout head tells same from different
+_LOSERS_SHARE = 0.05  # weight of the candidates that did not win; without it, one may never be used
+_NEIGHBOURS = (1, 4)  # distances, in low-resolution cells, over which the layout head compares objects
 
 
 def mask_losses(logits: Tensor, targets: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def mask_losses(logits: Tensor, targets: Tensor) -> Tensor:
     targets = targets[:, None].expand_as(logits).flatten(2)
     logits = logits.flatten(2)
     chances = logits.sigmoid()
-    # The focal loss for soft targets: its weight is the square of how far off the chance is.
+    # The focal loss for soft targets, weighted by the squared error of the probability.
     entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     focal = (entropy * (chances - targets) ** 2).mean(2)
     overlap = (chances * targets).sum(2)
@@ -33,9 +33,12 @@ def overlaps(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def answer_loss(logits: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
-    """Loss of the answers to T prompts: of token 0, of the best candidate, and of the scores.
+    """Loss of the answers to T prompts: token 0, the best candidate, and the scores.
 
-    Args: logits fp32 [T, 4, h, w], scores fp32 [T, 4], targets fp32 [T, h, w].
+    Args:
+        logits: fp32 [T, 4, h, w].
+        scores: fp32 [T, 4].
+        targets: coverage of each cell, fp32 [T, h, w].
     """
     masks = mask_losses(logits, targets)
     single, candidates = masks[:, 0], masks[:, 1:]
@@ -45,10 +48,11 @@ def answer_loss(logits: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
 
 
 class LayoutHead(nn.Module):
-    """Reads from every patch where its objects lie; only trained along, to teach the encoder what an object is.
+    """Predicts the objects in every patch, in training only, to teach the encoder what an object is.
 
-    A click tells about one object only, so from clicks alone the encoder learns slowly. Each cell of the
-    low-resolution grid gives the extent of its object and whether it is one with the cells right and below.
+    A click gives information about one object only, so the encoder learns slowly from clicks alone. For each cell of
+    the low-resolution grid, the head predicts the extent of its object, and whether the cells to the right and below
+    belong to the same object.
     """
 
     def __init__(self, channels: int) -> None:
@@ -57,7 +61,7 @@ class LayoutHead(nn.Module):
         self.project = nn.Linear(channels, 16 * self.outputs)
 
     def forward(self, tokens: Tensor, labels: Tensor, boxes: Tensor) -> Tensor:
-        """The loss; `tokens` fp32 [B, g * g, C] of the backbone, `labels` and `boxes` as in `Batch`, h = 4g."""
+        """Returns the loss; `tokens`: the backbone's, fp32 [B, g * g, C]; `labels`, `boxes`: as in `Batch`, h = 4g."""
         grid = labels.shape[1] // 4
         told = self.project(tokens).transpose(1, 2).reshape(len(tokens), -1, grid, grid)
         told = F.pixel_shuffle(told, 4)

@@ -1,4 +1,4 @@
-"""The demonstration network: its sizes, its first weights, and its answers while it is trained."""
+"""The demonstration network: its sizes, its initial weights, and its answers during training."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ DEMO = Architecture(
 
 
 def fresh(image_size: int) -> Sam3TrackerModel:
-    """The network at a resolution, with its first weights, ready to be trained."""
+    """A network for pictures of `image_size` pixels, with its initial weights, in training mode."""
     model = replace(DEMO, image_size=image_size).build()
     initialise(model)
     for module in model.modules():
         if hasattr(module, "config"):
-            # PyTorch's fused attention takes twice as long as plain products for heads of six channels.
+            # For heads of six channels, PyTorch's fused attention takes twice as long as plain matrix products.
             module.config._attn_implementation = "eager"
     return model.train()
 
@@ -49,7 +49,7 @@ class Halves(nn.Module):
         super().__init__()
         self.encoder = ImageEncoder(model)
         self.decoder = MaskDecoder(model)
-        self.tokens: Tensor | None = None  # fp32 [B, g * g, C], what the backbone gave last
+        self.tokens: Tensor | None = None  # fp32 [B, g * g, C], the backbone's last output
         self.encoder.backbone.register_forward_hook(self._keep_tokens)
 
     def _keep_tokens(self, module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
@@ -61,8 +61,8 @@ class Halves(nn.Module):
         """Every mask token's answer: logits fp32 [T, 4, h, w] and scores fp32 [T, 4].
 
         Args:
-            features: the encoder's output of B pictures; T is a multiple of B, a picture's prompts side by side.
-            masks: fp32 [T, 1, h, w], earlier logits, which count where `has_mask`, bool [T, 1], holds.
+            features: the encoder's output for B pictures; T is a multiple of B, with each picture's prompts adjacent.
+            masks: fp32 [T, 1, h, w], earlier logits; used where `has_mask`, bool [T, 1], is true.
         """
         high_res_0, high_res_1, embedding = (
             feature.repeat_interleave(len(masks) // len(feature), 0) for feature in features

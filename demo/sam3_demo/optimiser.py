@@ -15,7 +15,7 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is made orthogonal, so that every direction of a matrix learns at the same pace.
+    """Momentum with orthogonal updates, so that every direction of a matrix learns at the same rate.
 
     The update is scaled to AdamW's usual size (0.2 per element), so one learning rate fits both.
     """
@@ -25,14 +25,14 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]  # without a closure
-        """Updates the matrices, those of one shape together."""
+        """Updates the matrices; those of equal shape as one batch."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     alike[parameter.shape].append(parameter)
             for shape, parameters in alike.items():
-                # A kernel is a matrix from the pixels under it to its output channels.
+                # A kernel counts as a matrix from its input pixels to its output channels.
                 updates = orthogonal(torch.stack([self._momentum(parameter).flatten(1) for parameter in parameters]))
                 scale = 0.2 * max(updates.shape[1:]) ** 0.5 * group["lr"]
                 for parameter, update in zip(parameters, updates, strict=True):

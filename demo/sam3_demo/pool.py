@@ -1,4 +1,4 @@
-"""A store of ready scenes on disk, so that training never waits for the generator."""
+"""Scenes stored on disk, so that training does not wait for the generator."""
 
 from __future__ import annotations
 
@@ -39,14 +39,20 @@ _SHAPES = {
 
 
 def open_pool(directory: Path, count: int, first_seed: int, workers: int) -> Pool:
-    """The scenes of seeds `first_seed` and up, plain and photo-like ones in turn, made now where they are missing."""
+    """Opens a folder of `count` scenes and generates those that are missing.
+
+    Their seeds start at `first_seed`; plain and photo-like scenes alternate.
+
+    Raises:
+        ValueError: the folder was created for another number of scenes.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     for name, shape in (*_SHAPES.items(), ("made", ())):
         if not (directory / f"{name}.npy").exists():
             open_memmap(directory / f"{name}.npy", "w+", np.uint8, (count, *shape)).flush()
     made = np.load(directory / "made.npy", mmap_mode="r")
     if len(made) != count:
-        raise ValueError(f"{directory} holds {len(made)} scenes, not {count}; give another directory")
+        raise ValueError(f"{directory} holds {len(made)} scenes, not {count}; use another directory")
     jobs = [(directory, start, first_seed) for start in range(0, count, _CHUNK) if not made[start]]
     if jobs:
         with multiprocessing.get_context("spawn").Pool(workers) as processes:

@@ -1,4 +1,4 @@
-"""Answers of a checkpoint to prompts on a picture, through the modules that are exported and served."""
+"""Runs a checkpoint on a picture and prompts, with the modules that are exported and served."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from sam3_demo.prompts import Prompts
 
-_MAX_LOGIT = 32.0  # the low-resolution logits are returned, and so come back, clamped to this
+_MAX_LOGIT = 32.0  # low-resolution logits are returned, and given back as mask input, clamped to this
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Answer:
 
 
 class Predictor:
-    """A network with one picture at a time."""
+    """Answers prompts on one picture at a time."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.size = checkpoint.architecture.image_size

@@ -16,7 +16,7 @@ BOX_LABELS, PADDING_LABEL = (2, 3), -1
 
 @dataclass(frozen=True)
 class Prompts:
-    """N points each for a number of targets, without the padding point.
+    """Prompts for T targets, N points each, without the padding point.
 
     coords: fp32 [T, N, 2], (x, y) as fractions of the picture; labels: int32 [T, N], as `MaskDecoder` takes them.
     """
@@ -26,16 +26,16 @@ class Prompts:
 
     @classmethod
     def clicks(cls, coords: Tensor) -> Prompts:
-        """One positive click each; `coords` fp32 [T, 2]."""
+        """One positive click for each target; `coords` fp32 [T, 2]."""
         return cls(coords[:, None], torch.ones(len(coords), 1, dtype=torch.int32))
 
     @classmethod
     def boxes(cls, corners: Tensor) -> Prompts:
-        """One box each; `corners` fp32 [T, 2, 2], top left and bottom right."""
+        """One box for each target; `corners` fp32 [T, 2, 2], top left and bottom right."""
         return cls(corners, torch.tensor(BOX_LABELS, dtype=torch.int32).expand(len(corners), 2))
 
     def add(self, coords: Tensor, labels: Tensor) -> Prompts:
-        """One more click each, behind the others; `coords` fp32 [T, 2], `labels` int32 [T]."""
+        """Appends a click for each target; `coords` fp32 [T, 2], `labels` int32 [T]."""
         return Prompts(torch.cat([self.coords, coords[:, None]], 1), torch.cat([self.labels, labels[:, None]], 1))
 
     def padded(self) -> tuple[Tensor, Tensor]:
@@ -44,12 +44,12 @@ class Prompts:
 
 
 def corrective_clicks(logits: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A random click in the wrong cells of each answer, more likely deep inside them.
+    """Draws a random click among the wrong cells of each answer; cells deep inside are more likely.
 
     Args:
         logits: fp32 [T, h, w]; targets: fp32 [T, h, w], coverage of each cell.
-        generator: where the randomness comes from.
-    Returns: coordinates fp32 [T, 2] and labels int32 [T]; inside the target where the answer has no wrong cell.
+        generator: source of randomness.
+    Returns: coordinates fp32 [T, 2] and labels int32 [T]; if no cell is wrong, the click is inside the target.
     """
     height, width = logits.shape[1:]
     wrong = ((logits > 0) != (targets > 0.5)).float()
@@ -68,7 +68,7 @@ def deepest_click(answer: NDArray[np.bool_], target: NDArray[np.bool_]) -> tuple
 
     Args:
         answer, target: bool [H, W]; an empty answer gives the first click.
-    Returns: (x, y) fp32 [2] as fractions of the picture, and the label: 1 where the target is missed, else 0.
+    Returns: (x, y) fp32 [2] as fractions of the picture, and the label: 1 if the point is in the target, else 0.
     """
     best, where, label = 0.0, (0, 0), 1
     for region, value in ((target & ~answer, 1), (answer & ~target, 0)):

@@ -17,7 +17,7 @@ MEANINGS = {
     "score_correlation": "correlation of score and IoU over all candidates",
     "targets": "targets measured",
 }
-# What training on two CPU cores has to reach on the plain scenes.
+# Minimum figures on the plain scenes, for training on two CPU cores.
 BARS = {"clicks_1": 0.68, "clicks_3": 0.78, "box": 0.78, "best_of_three": 0.76, "score_correlation": 0.5}
 
 
@@ -30,8 +30,8 @@ def write(path: Path, training: dict[str, object] | None, scenes: int, results: 
     lines = [
         "# The demonstration checkpoint, measured",
         "",
-        f"On {scenes} held-out scenes of each style. The first click is the point furthest inside the target; each",
-        "further one the point furthest inside the largest wrong region.",
+        f"Measured on {scenes} held-out scenes of each style. The first click is the point furthest inside the target.",
+        "Each further click is the point furthest inside the largest wrong region.",
         "",
         "| figure | bar | " + " | ".join(results) + " |",
         "|---|---|" + "---|" * len(results),

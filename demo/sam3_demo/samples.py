@@ -1,4 +1,4 @@
-"""Training batches out of the pool: cropped, flipped and recoloured pictures, and targets to be prompted for."""
+"""Training batches from the pool: cropped, rotated, mirrored and recoloured pictures, with targets and prompts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch.utils.data import Dataset
 from sam3_demo.pool import Pool
 
 Rng = np.random.Generator
-MIN_AREA = 0.001  # visible share of the picture below which nothing is asked for
-# How often a thing is asked for, compared with a whole object.
+MIN_AREA = 0.001  # smallest target, as a share of the picture
+# How often parts, grounds and the background are chosen as targets, relative to whole objects.
 _PART_WEIGHT, _GROUND_WEIGHT, _BACKGROUND_WEIGHT = 0.4, 0.3, 0.2
-NO_BOX = -1.0  # in `Batch.boxes`: background, which has no extent worth learning
+NO_BOX = -1.0  # background in `Batch.boxes`, which has no extent to learn
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One training step's pictures; S is the network's resolution, h its low-resolution size, P prompts a picture.
+    """One training step: B pictures with P prompts each; S: network resolution, h: low-resolution size.
 
     pixels: uint8 [B, S, S, 3], RGB.
     targets: fp32 [B, P, h, h], share of each low-resolution cell that the target covers.
@@ -41,7 +41,7 @@ class Batch:
 
 
 class Samples(Dataset[Batch]):
-    """Item i is the batch of training step i; it depends on nothing but the seed, i and the pool."""
+    """Item i is the batch of training step i; it depends only on i, the pool and the arguments."""
 
     def __init__(self, pool: Pool, seed: int, steps: int, size: int, low_res: int, batch: int, prompts: int) -> None:
         self.pool, self.seed, self.steps = pool, seed, steps
@@ -71,7 +71,7 @@ class Samples(Dataset[Batch]):
 
 
 def _view(rng: Rng, pool: Pool, index: int, size: int) -> tuple[NDArray[np.uint8], ...]:
-    """A random crop of a scene, turned and mirrored: image [size, size, 3], objects and parts [size, size]."""
+    """A random crop of a scene, rotated and mirrored: image [size, size, 3], objects and parts [size, size]."""
     whole = pool.image.shape[1]
     side = whole if rng.random() < 0.35 else int(rng.uniform(0.8 * size, whole))
     top, left = rng.integers(0, whole - side + 1, 2)
@@ -92,7 +92,7 @@ def _view(rng: Rng, pool: Pool, index: int, size: int) -> tuple[NDArray[np.uint8
 def _things(
     objects: NDArray[np.uint8], parts: NDArray[np.uint8], grounds: int
 ) -> list[tuple[NDArray[np.bool_], float]]:
-    """What can be asked for in a picture: masks bool [S, S] with how often."""
+    """Possible targets in a picture: masks bool [S, S], each with its weight."""
     things = []
     for numbers, is_part in ((objects, False), (parts, True)):
         areas = np.bincount(numbers.ravel()) / numbers.size
@@ -128,7 +128,7 @@ def _target(rng: Rng, mask: NDArray[np.bool_], low_res: int) -> tuple[NDArray[np
 def _layout(
     objects: NDArray[np.uint8], parts: NDArray[np.uint8], low_res: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The finest numbering [h, h] of a picture and the extent [4, h, h] of the object in every cell."""
+    """`labels` [h, h] and `boxes` [4, h, h] of a picture; see `Batch`."""
     coarse = cv2.resize(objects, (low_res, low_res), interpolation=cv2.INTER_NEAREST)
     fine = cv2.resize(parts, (low_res, low_res), interpolation=cv2.INTER_NEAREST)
     boxes = np.full((4, low_res, low_res), NO_BOX, np.float32)
@@ -140,7 +140,7 @@ def _layout(
 
 
 def recolour(rng: Rng, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture in another light, with exchanged colours, inverted or grey."""
+    """Changes brightness and colour at random, and now and then swaps channels, inverts or removes the colour."""
     table = np.arange(256, dtype=np.float32)[:, None] / 255
     table = table ** np.exp(rng.normal(0, 0.2)) * rng.uniform(0.7, 1.2) * np.exp(rng.normal(0, 0.08, 3))
     table = table + rng.normal(0, 0.06, 3)

@@ -17,11 +17,11 @@ STYLES = ("plain", "photo")
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and what is in it; all arrays are [S, S] or [S, S, 3].
+    """A picture and its contents; all arrays are [S, S] or [S, S, 3].
 
-    `image` is uint8 RGB. `objects` numbers the visible pixels of each object from 1 (0: background); regions of
-    the background that a person would click as things (ground, sky, table) come first and number `grounds`.
-    `parts` numbers the visible pixels of parts from 1 over the whole scene (0: none); a part lies in one object.
+    `image` is uint8 RGB. `objects` gives each pixel the number of the object that it shows, from 1 (0: background).
+    Numbers up to `grounds` are regions of the background that a person might click (ground, sky, table). `parts` gives
+    each pixel the number of its part, from 1 over the whole scene (0: none); a part lies in one object.
     """
 
     image: NDArray[np.uint8]
@@ -31,7 +31,7 @@ class Scene:
 
 
 def make_scene(seed: int, size: int, style: str) -> Scene:
-    """The scene of this seed and style (`plain` or `photo`), `size` pixels along each side; always the same one."""
+    """The scene of a seed and a style (`plain` or `photo`), `size` pixels along each side; the same on every call."""
     if style not in STYLES:
         raise ValueError(f"style must be one of {', '.join(STYLES)}, not {style!r}")
     rng = np.random.default_rng([seed, STYLES.index(style)])
@@ -45,7 +45,7 @@ def make_scene(seed: int, size: int, style: str) -> Scene:
 
 
 class _Canvas:
-    """A scene while it is painted from back to front."""
+    """A scene being painted, from back to front."""
 
     def __init__(self, rng: Rng, size: int, photo: bool) -> None:
         self.rng = rng
@@ -65,7 +65,7 @@ class _Canvas:
         return textures.PHOTO_KINDS if self.photo else textures.PLAIN_KINDS
 
     def add_grounds(self) -> None:
-        """Splits the background of most photo-like scenes in two or three by nearly straight lines."""
+        """Splits the background of most photo-like scenes into two or three regions by nearly straight lines."""
         if not self.photo or self.rng.random() < 0.4:
             return
         self.objects[:] = self.grounds = self.count = 1
@@ -125,7 +125,7 @@ class _Canvas:
     def _cast_shadow(self, mask: shapes.Mask, radius: float) -> None:
         if self.rng.random() < 0.45:
             return
-        small = self.size // 4  # a shadow is soft, so a quarter of the resolution will do
+        small = self.size // 4  # a shadow is soft, so a quarter of the resolution is enough
         move = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
         move[:, 2] = -self.light * radius / 4 * self.rng.uniform(0.05, 0.4)
         shadow = cv2.warpAffine(cv2.resize(mask, (small, small), interpolation=cv2.INTER_AREA), move, (small, small))

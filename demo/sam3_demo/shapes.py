@@ -1,4 +1,4 @@
-"""Random outlines: coverage masks of ellipses, polygons, blobs, rings, rods and what is joined of them."""
+"""Random outlines: coverage masks of ellipses, polygons, blobs, rings, rods and combinations of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHIFT = 4  # sub-pixel bits of cv2's drawing functions
 
 
 def outline(rng: Rng, size: int, kinds: tuple[str, ...], radius: float) -> Mask:
-    """A shape of a random kind out of `kinds` with its centre in the image and about `radius` pixels in size."""
+    """A shape of a random kind out of `kinds`, about `radius` pixels in size, with its centre in the image."""
     centre = rng.uniform(0.04, 0.96, 2) * size
     return KINDS[kinds[rng.integers(len(kinds))]](rng, size, centre, radius)
 

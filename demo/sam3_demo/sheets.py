@@ -1,4 +1,4 @@
-"""Picture sheets: what the network answers on held-out scenes and on photos."""
+"""Picture sheets of the network's answers on held-out scenes and on photos."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TILE = 300  # pixels along each side of a tile
 _COLUMNS = 6
 _GREEN, _RED, _YELLOW, _TINT = (60, 230, 60), (240, 50, 50), (255, 220, 0), np.array([30, 120, 255])
 
-# Package, file, what is asked for, and the prompt: clicks (x, y, label) or one box, in fractions of the photo.
+# Package and file of each photo.
 _PHOTOS = {
     "coffee": ("skimage", "data/coffee.png"),
     "astronaut": ("skimage", "data/astronaut.png"),
@@ -29,6 +29,7 @@ _PHOTOS = {
 }
 _Clicks = tuple[tuple[float, float, int], ...]
 _Box = tuple[float, float, float, float]
+# Photo, caption, and prompt: clicks (x, y, label) or a box (left, top, right, bottom), in fractions of the photo.
 _ASKED: tuple[tuple[str, str, _Clicks | _Box], ...] = (
     ("coffee", "coffee", ((0.47, 0.4, 1),)),
     ("coffee", "saucer", ((0.2, 0.6, 1),)),
@@ -58,7 +59,7 @@ _ASKED: tuple[tuple[str, str, _Clicks | _Box], ...] = (
 
 
 def scene_sheet(predictor: Predictor, style: str, path: Path) -> None:
-    """The single mask after one click and after three on 24 held-out scenes: two tiles a scene."""
+    """Writes the single mask after one click and after three on 24 held-out scenes, two tiles per scene."""
     tiles = []
     for scene, targets in held_out(style, 24):
         target = targets[0]
@@ -75,7 +76,7 @@ def scene_sheet(predictor: Predictor, style: str, path: Path) -> None:
 
 
 def photo_sheet(predictor: Predictor, path: Path) -> None:
-    """The single mask for 24 clicks and boxes on photos."""
+    """Writes the single mask for 24 clicks and boxes on photos."""
     tiles = []
     for name, wanted, asked in _ASKED:
         photo = read_photo(name)

@@ -1,4 +1,4 @@
-"""The state of an unfinished training, and the finished checkpoint in the layout of `sam3.pt`."""
+"""Saves and loads the training state, and writes the finished checkpoint in the layout of `sam3.pt`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _STATE = "state.pt"
 
 
 def save_state(state: dict[str, Any], directory: Path) -> None:
-    """Writes what `Trainer.state` returned, in one step."""
+    """Writes a state from `Trainer.state`, completely or not at all."""
     new = directory / (_STATE + ".new")
     torch.save(state, new)
     new.replace(directory / _STATE)
 
 
 def load_state(directory: Path) -> dict[str, Any] | None:
-    """What `save_state` wrote last; None in a fresh directory."""
+    """The last state that `save_state` wrote; None in a fresh directory."""
     path = directory / _STATE
     if not path.exists():
         return None
@@ -36,16 +36,16 @@ def load_state(directory: Path) -> dict[str, Any] | None:
 
 
 def as_half(value: Any) -> Any:
-    """Tensors in a state, however deeply nested, in half precision; scalars stay as they are."""
+    """Converts a state's tensors, at any depth, to bfloat16; scalars stay as they are."""
     if isinstance(value, Tensor) and value.dim() > 0:
-        return value.bfloat16()  # the range of fp32: squared gradients vanish in fp16
+        return value.bfloat16()  # has the range of fp32; squared gradients would vanish in fp16
     if isinstance(value, dict):
         return {key: as_half(entry) for key, entry in value.items()}
     return value
 
 
 def write_checkpoint(model: Sam3TrackerModel, path: Path) -> None:
-    """Writes the weights in fp16 in the layout of `sam3.pt`, and beside them their sizes as JSON."""
+    """Writes the weights in fp16 in the layout of `sam3.pt`, and the network's sizes as JSON beside them."""
     tensors = sam3_layout.write(model.state_dict())
     torch.save({"model": {key: tensor.half() for key, tensor in tensors.items()}}, path)
     path.with_suffix(".json").write_text(json.dumps(asdict(DEMO), indent=2) + "\n")

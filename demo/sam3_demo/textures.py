@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sam3_export.errors import ExportError
 
-Colours = NDArray[np.float32]  # [H, W, 3], RGB, 0 to 255 (may exceed it until the picture is developed)
+Colours = NDArray[np.float32]  # [H, W, 3], RGB, 0 to 255; may exceed that range until `camera.develop`
 Rng = np.random.Generator
 
-# Of scikit-image's bundled pictures those that are surfaces or fields of small things; the photos of objects
-# (astronaut, chelsea, coffee, rocket, ...) are left out, since the network is judged on them.
+# scikit-image's bundled pictures of surfaces and of fields of small things. Its photos of objects (astronaut, chelsea,
+# coffee, rocket, ...) are left out, because the network is evaluated on them.
 _NATURAL = ("brick.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "retina.jpg", "moon.png")
 _DISTRIBUTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 
 
 def surface(rng: Rng, height: int, width: int, kinds: tuple[str, ...], muted: bool) -> Colours:
-    """A texture of a random kind out of `kinds`, [height, width, 3]; `muted` takes the colours of photos."""
+    """A texture of a random kind out of `kinds`, [height, width, 3]; `muted` uses the colours of photos."""
     first = colour(rng, muted)
-    # Half of the time the second colour is a shade of the first, as on one material.
+    # Often the second colour is a shade of the first, as on one material.
     second = colour(rng, muted) if rng.random() < 0.4 else first * rng.uniform(0.45, 1.5) + rng.normal(0, 6, 3)
     return KINDS[kinds[rng.integers(len(kinds))]](rng, height, width, first, second).astype(np.float32)
 
@@ -104,14 +104,14 @@ def _natural(rng: Rng, height: int, width: int, first: NDArray[np.floating], sec
 
 
 def bundled_file(package: str, name: str) -> bytes:
-    """A file that comes with a package, which need not be imported for it.
+    """Reads a file of an installed package without importing the package.
 
     Raises:
         ExportError: the package is not installed.
     """
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise ExportError(f"the photo-like scenes need pictures of {package}: pip install {_DISTRIBUTIONS[package]}")
+        raise ExportError(f"photo-like scenes need pictures of {package}; run: pip install {_DISTRIBUTIONS[package]}")
     return (Path(spec.origin).parent / name).read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""Trains the demonstration network: `python -m sam3_demo.train --help`."""
+"""Trains the demonstration network, writes its checkpoint, and evaluates it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from sam3_demo.storage import as_half, load_state, save_state, write_checkpoint
 if TYPE_CHECKING:
     from transformers import Sam3TrackerModel
 
-FIRST_SCENE = 1_000_000  # seeds of training scenes; the evaluation's lie below
+FIRST_SCENE = 1_000_000  # seeds of training scenes; the evaluation uses lower ones
 RATE = 2e-3
-_WARM_UP, _COOL_DOWN = 100, 0.3  # steps, and the share of all steps over which the rate falls to nothing
+_WARM_UP, _COOL_DOWN = 100, 0.3  # steps, and the share of all steps over which the rate falls to zero
 _LAYOUT_ONLY, _FIRST_ONLY = 0.1, 0.3  # shares of all steps before clicks begin, and before corrections begin
 _EMA_STEPS = 100
 _BOX_SHARE, _MASK_SHARE = 0.25, 0.5
@@ -36,7 +36,7 @@ _BOX_SHARE, _MASK_SHARE = 0.25, 0.5
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training at one resolution (pixels), `batch` pictures a step with `prompts` prompts each."""
+    """Steps at one resolution: `size` pixels, `batch` pictures per step, `prompts` prompts per picture."""
 
     size: int
     steps: int
@@ -45,7 +45,7 @@ class Stage:
 
 
 class Trainer:
-    """The network in training, its average, and everything needed to go on after a stop."""
+    """The network in training, its moving average, and everything needed to resume."""
 
     def __init__(self, stages: list[Stage], seed: int) -> None:
         torch.manual_seed(seed)
@@ -65,7 +65,7 @@ class Trainer:
         return min(1.0, (self.step + 1) / _WARM_UP, (self.total - self.step) / (self.total * _COOL_DOWN))
 
     def state(self) -> dict[str, Any]:
-        """All that training needs to go on. Averages and momenta are in half precision, which is enough for them."""
+        """Everything needed to resume; half precision is enough for averages and momenta."""
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -87,7 +87,7 @@ class Trainer:
             optimiser.load_state_dict(saved)
 
     def run(self, pool: Pool, directory: Path) -> None:
-        """Trains through all the stages from where it stands, saving its state now and then."""
+        """Runs the remaining steps of all stages, and saves the state every 50 steps and at the end."""
         first = 0
         for stage in self.stages:
             if self.step < first + stage.steps:
@@ -113,7 +113,7 @@ class Trainer:
                 save_state(self.state(), directory)
 
     def _at_size(self, size: int) -> Sam3TrackerModel:
-        """The network at another resolution, around the very same parameters."""
+        """The network at another resolution, sharing the same parameters."""
         model = network.fresh(size)
         mine = dict(self.model.named_parameters())
         for name, _ in list(model.named_parameters()):
@@ -130,7 +130,7 @@ class Trainer:
         features = halves.encoder(batch.pixels)
         layout = self.layout(halves.tokens, batch.labels, batch.boxes)
         loss = layout
-        if self.step >= self.total * _LAYOUT_ONLY:  # answers mean little before the encoder sees objects
+        if self.step >= self.total * _LAYOUT_ONLY:  # answers mean little before the encoder detects objects
             loss = loss + self._answers_loss(halves, features, batch, generator)
         loss.backward()
         parameters = [parameter for optimiser in self.optimisers for parameter in optimiser.param_groups[0]["params"]]
@@ -143,7 +143,7 @@ class Trainer:
     def _answers_loss(
         self, halves: network.Halves, features: tuple[Tensor, Tensor, Tensor], batch: Batch, generator: torch.Generator
     ) -> Tensor:
-        """The loss of the first answers, and of those to one or two more clicks for half of the targets."""
+        """The loss of the first answers, and of the answers to one or two more clicks on half of the targets."""
         targets = batch.targets.flatten(0, 1)
         boxed = float(torch.rand((), generator=generator)) < _BOX_SHARE
         start = Prompts.boxes(batch.corners.flatten(0, 1)) if boxed else Prompts.clicks(batch.clicks.flatten(0, 1))
@@ -177,12 +177,16 @@ class Trainer:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="directory of the scenes and the state of training")
-    parser.add_argument("--output", type=Path, default=CHECKPOINT)
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(prog="python -m sam3_demo.train", description=__doc__)
+    parser.add_argument(
+        "--work", type=Path, required=True, help="directory for the scenes and the training state; reuse it to resume"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=CHECKPOINT, help="checkpoint to write (default: replace the demonstration model)"
+    )
     parser.add_argument("--sheets", type=Path, required=True, help="directory for the picture sheets")
-    parser.add_argument("--scenes", type=int, default=12000, help="scenes to make (default %(default)s)")
+    parser.add_argument("--scenes", type=int, default=12000, help="training scenes to generate (default %(default)s)")
     parser.add_argument(
         "--steps",
         type=int,
@@ -191,8 +195,8 @@ def main(arguments: list[str] | None = None) -> None:
         metavar=("SMALL", "FULL"),
         help="training steps at 126 and at 252 pixels (default %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default %(default)s)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     pool = open_pool(options.work / "scenes", options.scenes, FIRST_SCENE, options.threads)
@@ -207,7 +211,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _record(options: argparse.Namespace, trainer: Trainer) -> dict[str, object]:
-    """How the checkpoint came to be, for its report."""
+    """How the checkpoint was trained, for its report."""
     small, full = options.steps
     command = f"python -m sam3_demo.train --work WORK --sheets SHEETS --steps {small} {full}"
     return {
