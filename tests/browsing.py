@@ -1,4 +1,4 @@
-"""The gateway's page in a real browser, as a person sees and uses it."""
+"""Drives the gateway's page in a real browser."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from playwright.sync_api import ConsoleMessage, Page, Request, Response
 
 API_KEY = "opensesame"
 NO_BROWSER = "no Chromium on the PATH; Debian: apt-get install --no-install-recommends chromium"
-# How much smaller and larger than the mask the overlay may be, in pixels: its outline lies on the rim.
+# Pixels on both sides of the mask's edge that are not compared: the overlay draws its outline there.
 _RIM = 4
 
 
 def find_browser() -> str | None:
-    """The path of a Chromium, if there is one."""
+    """The path of a Chromium, or None."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 class Visitor:
-    """One tab, what it asked for and what it complained about."""
+    """One tab, with its requests, errors and warnings."""
 
     def __init__(self, page: Page, gateway: str) -> None:
         """
         Args:
-            page: of a fresh context; it is not at the gateway's page yet.
-            gateway: the address that the page is served at, without a slash at its end.
+            page: a tab of a fresh context, before it has opened the gateway's page.
+            gateway: URL of the gateway, without a trailing slash.
         """
         self.page = page
         self.gateway = gateway
@@ -50,7 +50,7 @@ class Visitor:
         self.settle()
 
     def settle(self) -> None:
-        """Waits until nothing is under way."""
+        """Waits until the page is idle."""
         self.page.wait_for_selector("#workbench[aria-busy=false]")
 
     def click(self, x: float, y: float, **options: Any) -> None:
@@ -65,7 +65,7 @@ class Visitor:
         self.settle()
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        """Drags from one pixel of the picture to another one and waits for the answer."""
+        """Drags from one pixel of the picture to another and waits for the answer."""
         self.page.mouse.move(*self.on_screen(*start))
         self.page.mouse.down()
         self.page.mouse.move(*self.on_screen(*end), steps=5)
@@ -73,28 +73,28 @@ class Visitor:
         self.settle()
 
     def on_screen(self, x: float, y: float) -> tuple[float, float]:
-        """Where the middle of a pixel of the picture is in the window."""
+        """Window coordinates of the centre of a pixel of the picture."""
         canvas = self.page.locator("#canvas").bounding_box()
         assert canvas is not None
         width, height = self.picture_size()
         return canvas["x"] + (x + 0.5) / width * canvas["width"], canvas["y"] + (y + 0.5) / height * canvas["height"]
 
     def picture_size(self) -> tuple[int, int]:
-        """(width, height) in pixels, as the canvas names them to those who do not see it."""
+        """(width, height) in pixels, from the canvas's accessible label."""
         label = self.page.get_attribute("#canvas", "aria-label") or ""
         match = re.search(r"(\d+) \S (\d+) pixels", label)
         assert match, label
         return int(match[1]), int(match[2])
 
     def seen(self) -> np.ndarray:
-        """What the canvas shows, uint8 [H, W, 3], as large as the picture itself."""
+        """The canvas's content, uint8 [H, W, 3], at the picture's size."""
         width, height = self.picture_size()
         url = self.page.evaluate("document.getElementById('canvas').toDataURL()")
         image = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
         return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BOX))
 
     def text(self, selector: str) -> str:
-        """The text of an element as it is shown."""
+        """The visible text of an element."""
         return self.page.inner_text(selector)
 
     def sent(self, path: str) -> list[Request]:
@@ -102,7 +102,7 @@ class Visitor:
         return [request for request in self.requests if request.url == self.gateway + path]
 
     def answer(self, do: Callable[[], None]) -> dict[str, Any]:
-        """Does something that asks for masks, and returns the gateway's answer to it."""
+        """Calls `do`, which must request masks, and returns the gateway's answer."""
         with self.page.expect_response(f"{self.gateway}/v1/predict") as caught:
             do()
         self.settle()
@@ -122,26 +122,26 @@ def fields(request: Request) -> dict[str, str]:
 
 
 def mask_of(answer: dict[str, Any], index: int = 0) -> np.ndarray:
-    """bool [H, W]: one candidate of an answer of `/v1/predict`."""
+    """The mask of one candidate in an answer of `/v1/predict`, bool [H, W]."""
     png = base64.b64decode(answer["candidates"][index]["mask"]["data"])
     return np.asarray(Image.open(io.BytesIO(png))) > 0
 
 
 def best_mask(gateway: str, photo: bytes, **data: str) -> bytes:
-    """The PNG that `/predict/mask` gives for a photo."""
+    """The PNG that `/predict/mask` returns for a photo."""
     answer = requests.post(f"{gateway}/predict/mask", files={"image": photo}, data=data, timeout=60)
     assert answer.status_code == 200, answer.text
     return answer.content
 
 
 def assert_overlay(before: np.ndarray, after: np.ndarray, mask: np.ndarray, marks: list[tuple[int, int]]) -> None:
-    """Of two views of the canvas, the second is tinted inside of the mask, and alike elsewhere.
+    """Asserts that the canvas changed inside the mask and nowhere else.
 
     Args:
-        before: uint8 [H, W, 3], without a mask.
-        after: the same with it.
+        before: the canvas without a mask, uint8 [H, W, 3].
+        after: the canvas with the mask, of the same shape.
         mask: bool [H, W].
-        marks: (x, y) of points, around which nothing is compared.
+        marks: points (x, y) whose surroundings are not compared.
     """
     changed = np.abs(after.astype(int) - before).max(axis=2) > 8
     kernel = np.ones((2 * _RIM + 1, 2 * _RIM + 1), np.uint8)

@@ -1,4 +1,4 @@
-"""Servers over freshly exported artifacts, started once for the whole run."""
+"""Repositories with freshly exported artifacts and servers over them, created once for the whole run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALL_FORMATS = "onnx,onnx-fp16,onnx-int8,torchscript,torchscript-fp16"
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with the golden checkpoint exported in every format by the command that users type."""
+    """A repository with the golden checkpoint, exported in every format by `sam3-export`."""
     return _export(tmp_path_factory.mktemp("exported"), golden.CHECKPOINT)
 
 
@@ -50,7 +50,7 @@ def _export(folder: Path, checkpoint: Path) -> Path:
     arguments = ["--checkpoint", str(checkpoint), "--config", str(golden.CONFIG), "--repository", str(repository)]
     arguments += ["--formats", ALL_FORMATS]
     with pytest.MonkeyPatch.context() as patch:
-        # PyTorch treats a model of SAM 3's own size another way than a tiny one: have it treat this one so.
+        # PyTorch exports a model of SAM 3's own size differently from a tiny one; use that path here, too.
         patch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 0)
         assert main(arguments) == 0
     return repository
@@ -58,7 +58,7 @@ def _export(folder: Path, checkpoint: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    """Starts a server over a repository and a profile, or hands out the one that runs already."""
+    """A function that starts a server for a repository and a profile, or returns the one already running."""
     from sam3_server import Ports, TritonServer
 
     servers: dict[tuple[Path, str | None], TritonServer] = {}
@@ -76,13 +76,13 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
 
 @pytest.fixture(scope="session")
 def server(serve, exported: Path):
-    """The server that most tests use: ONNX artifacts, the default profile."""
+    """The server that most tests use, with ONNX artifacts and no profile."""
     return serve(exported)
 
 
 @pytest.fixture(scope="session")
 def gateway(server) -> Iterator[str]:
-    """The address of a `sam3 gateway` in front of `server`, in a process of its own."""
+    """The URL of a `sam3-gateway` in front of `server`, in its own process."""
     from processes import run_gateway
 
     with run_gateway(server.grpc_url) as url:

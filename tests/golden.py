@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent / "data" / "golden"
 CHECKPOINT = FOLDER / "sam3_tiny.pt"
 CONFIG = FOLDER / "sam3_tiny.json"
 
-# What a Pillow resize, one grey level apart from Meta's, may change.
+# Tolerances: Pillow's resize differs from Meta's by up to one grey level.
 SCORE_TOLERANCE = 1e-3
 LOGIT_TOLERANCE = 0.3
 MINIMUM_IOU = 0.99
@@ -22,7 +22,7 @@ MINIMUM_IOU = 0.99
 
 @dataclass(frozen=True)
 class Case:
-    """One prompt on one photo, and Meta's answer, sorted best score first."""
+    """One prompt on one photo, and Meta's answer, best score first."""
 
     name: str
     photo: Path
@@ -33,13 +33,13 @@ class Case:
 
     @property
     def unstable(self) -> bool:
-        """Whether it needs the weights that force the fallback from mask token 0."""
+        """Whether the case needs the weights that force the fallback from mask token 0."""
         return "/unstable/" in self.name
 
 
 @cache
 def document() -> dict[str, Any]:
-    """cases.json."""
+    """The content of cases.json."""
     return json.loads((FOLDER / "cases.json").read_text())
 
 
@@ -51,7 +51,7 @@ def cases() -> list[Case]:
 
 
 def case(name: str) -> Case:
-    """The case of a name."""
+    """The case called `name`."""
     return next(case for case in cases() if case.name == name)
 
 
@@ -77,6 +77,6 @@ def _case(entry: dict[str, Any], reference: Any) -> Case:
 
 
 def iou(left: np.ndarray, right: np.ndarray) -> float:
-    """Of two masks; 1 where both are empty."""
+    """Intersection over union of two masks; 1 if both are empty."""
     either = np.logical_or(left, right).sum()
     return float(np.logical_and(left, right).sum() / either) if either else 1.0

@@ -1,4 +1,4 @@
-"""A server's own counts."""
+"""Reads a server's own statistics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Value = TypeVar("Value")
 
 
 def settled(read: Callable[[], Value], still_s: float = 0.1) -> Value:
-    """What a count says when it has not moved for a while: Triton counts a request after it has answered it."""
+    """Reads a count until it stays the same for `still_s`: Triton counts a request only after answering it."""
     value = read()
     while True:
         time.sleep(still_s)
@@ -33,11 +33,11 @@ class Observer:
         self._client = InferenceServerClient(server.grpc_url)
 
     def counts(self, model: str) -> tuple[int, int]:
-        """Inferences that a model has answered since the start, and executions that it took for them."""
+        """Inferences and executions of a model since the server's start."""
         return settled(lambda: self._counts(model))
 
     def inferences(self, model: str) -> int:
-        """The first of the `counts`."""
+        """Inferences of a model since the server's start."""
         return self.counts(model)[0]
 
     def metric(self, name: str) -> float:

@@ -1,4 +1,4 @@
-"""Commands of the project in processes of their own."""
+"""Runs the project's commands, each in its own process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tritonclient.utils import InferenceServerException
 
 
 def serve_command(repository: Path, ports: list[int], *arguments: str) -> list[str]:
-    """A `sam3-serve` on three ports: HTTP, gRPC, metrics."""
+    """The command line of a `sam3-serve`; `ports` are those of HTTP, gRPC and metrics."""
     names = ("--http-port", "--grpc-port", "--metrics-port")
     flags = [part for name, port in zip(names, ports, strict=True) for part in (name, str(port))]
     return [sys.executable, "-m", "sam3_server.cli", "--repository", str(repository), *flags, *arguments]
@@ -26,7 +26,7 @@ def serve_command(repository: Path, ports: list[int], *arguments: str) -> list[s
 
 @contextmanager
 def run_triton(repository: Path, log: Path, *flags: str) -> Iterator[tuple[str, InferenceServerClient]]:
-    """A `tritonserver` whose models are loaded one by one; the context's values are its gRPC address and a client."""
+    """Runs a `tritonserver` that loads models only on request; yields its gRPC address and a client."""
     ports = free_ports(3)
     with installation.find() as found, log.open("w") as output:
         command = [
@@ -60,10 +60,10 @@ def _is_ready(control: InferenceServerClient) -> bool:
 
 @contextmanager
 def run_gateway(triton_url: str, *flags: str, log: Path | None = None, **environment: str) -> Iterator[str]:
-    """A `sam3 gateway`; the context's value is its address.
+    """Runs a `sam3-gateway`; yields its URL.
 
     Args:
-        log: a file for what it prints, the access log included.
+        log: file for its output, which includes the access log.
         environment: settings such as SAM3_GATEWAY_API_KEY.
     """
     (port,) = free_ports(1)

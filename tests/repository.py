@@ -1,4 +1,4 @@
-"""Copies of the model repository to export into and to serve, and requests in Triton's own terms."""
+"""Copies of the model repository for exporting and serving, and raw requests to Triton."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TYPES = {"float32": "FP32", "int32": "INT32", "bool": "BOOL", "object": "BYTES"
 
 
 def copy_repository(folder: Path) -> Path:
-    """The repository as a clone has it, without artifacts, with the profiles beside it."""
+    """Copies the repository into `folder` without artifacts, and the profiles beside it."""
     ignored = shutil.ignore_patterns("exports", "__pycache__")
     repository = folder / "model_repository"
     shutil.copytree(PROJECT / "model_repository", repository, symlinks=True, ignore=ignored)
@@ -26,7 +26,7 @@ def copy_repository(folder: Path) -> Path:
 
 
 def link_artifacts(exported: Path, repository: Path) -> None:
-    """The artifacts of one repository in another, without copying them."""
+    """Links the artifacts of one repository into another."""
     (repository / "sam3" / "exports").symlink_to(exported / "sam3" / "exports")
     for model in ("sam3_image_encoder", "sam3_mask_decoder"):
         (repository / model / "1").symlink_to(Path("..") / "sam3" / "exports" / "current" / model)
@@ -44,7 +44,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def infer(client: Any, module: Any, inputs: dict[str, Any], outputs: tuple[str, ...], model: str = "sam3") -> Any:
-    """One raw request through tritonclient's `grpc` or `http` module; outputs by name."""
+    """Sends one raw request through tritonclient's `grpc` or `http` module; returns the outputs by name."""
     tensors = []
     for name, values in inputs.items():
         array = np.array([values], np.object_) if isinstance(values, bytes) else np.asarray(values)

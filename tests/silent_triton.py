@@ -1,4 +1,4 @@
-"""A Triton on the wire that never answers an inference."""
+"""A server with Triton's gRPC protocol that never answers an inference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 
 class SilentTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Counts the calls that came and those that were cancelled. No server that works keeps still this reliably."""
+    """Counts received and cancelled calls. No working server can be kept silent this reliably."""
 
     def __init__(self) -> None:
         self.came = 0
@@ -36,7 +36,7 @@ class SilentTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
 @contextmanager
 def silent_triton() -> Iterator[tuple[SilentTriton, str]]:
-    """It and its address, on an event loop and a thread of its own."""
+    """Runs a `SilentTriton` in its own thread and event loop; yields it and its address."""
     triton = SilentTriton()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)

@@ -1,4 +1,4 @@
-"""Who may import whom (CONTRIBUTING), and that no two modules import each other in a circle."""
+"""The import rules of CONTRIBUTING, and no import circles."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MODELS = PROJECT / "model_repository"
 
 
 def imports(module: ast.AST) -> Iterator[str]:
-    """The full names of what a module imports, also inside functions and for type checkers alone."""
+    """The full names of a module's imports, including those inside functions and under TYPE_CHECKING."""
     for node in ast.walk(module):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -87,7 +87,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
             dotted = ".".join((package, *path.relative_to(folder).with_suffix("").parts)).removesuffix(".__init__")
             paths[dotted] = path
     graph = {
-        # A package's own __init__ is imported with each of its modules; that alone is no circle.
+        # Importing a module also imports its package's __init__; that alone is not a circle.
         name: {wanted for wanted in imports(parsed(path)) if wanted in paths and not name.startswith(f"{wanted}.")}
         - {name}
         for name, path in paths.items()

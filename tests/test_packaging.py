@@ -1,4 +1,4 @@
-"""The five distributions agree with each other, and each says what it is."""
+"""The metadata of the five distributions is complete and consistent."""
 
 from __future__ import annotations
 

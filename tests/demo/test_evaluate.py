@@ -29,7 +29,7 @@ def test_a_box_touches_its_target_on_every_side() -> None:
 
 
 class Oracle:
-    """Knows the targets and answers so that each figure is known: see `test_each_figure_is_of_its_own_prompt`."""
+    """Knows the targets, and answers with known figures: see `test_each_figure_is_of_its_own_prompt`."""
 
     def __init__(self) -> None:
         self.targets = {scene.image.tobytes(): targets[0] for scene, targets in held_out("plain", SCENES)}
@@ -39,7 +39,7 @@ class Oracle:
 
     def answer(self, prompts: Prompts, multimask: bool = False, mask: torch.Tensor | None = None) -> Answer:
         if multimask:
-            # The best candidate has not the highest score.
+            # The best candidate does not have the highest score.
             shares, scores = (0.5, 1.0, 0.0), (0.9, 0.1, 0.05)
         elif tuple(prompts.labels[0].tolist()) == BOX_LABELS:
             shares, scores = (0.75,), (0.5,)
@@ -49,7 +49,7 @@ class Oracle:
         return Answer(np.stack([self.part(share) for share in shares]), np.array(scores), torch.zeros(1, 2, 2))
 
     def part(self, share: float) -> np.ndarray:
-        """That share of the target's pixels."""
+        """A mask of this share of the target's pixels."""
         rows, columns = np.nonzero(self.target)
         mask = np.zeros_like(self.target)
         count = round(share * len(rows))

@@ -59,7 +59,7 @@ def test_the_layout_head_is_judged_by_extents_and_by_neighbours() -> None:
     head = LayoutHead(channels=3)
     for parameter in head.parameters():
         parameter.data.zero_()
-    # What it says of every cell: an extent of (0.1, 0.2, 0.6, 0.7), one with the cells right, not with those below.
+    # Its prediction for every cell: extent (0.1, 0.2, 0.6, 0.7), the same object to the right, another one below.
     told = [-0.4, -0.3, 0.1, 0.2, 20, -20, 20, -20]
     head.project.bias.data = torch.tensor(told).repeat_interleave(16).float()
     tokens = torch.zeros(1, 9, 3)

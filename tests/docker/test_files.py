@@ -1,4 +1,4 @@
-"""What docker/ says agrees with the commands, the settings and the files that it speaks of."""
+"""The files in docker/ agree with the commands, settings and files that they refer to."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sam3_triton.doctor.server import KNOWN_GOOD
 DOCKER = PROJECT / "docker"
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
 TRITON, GATEWAY = DOCKER / "triton.Dockerfile", DOCKER / "gateway.Dockerfile"
-# What the two images install.
+# The two images install these.
 DISTRIBUTIONS = ("sam3-triton", "sam3-triton-gateway", "sam3-triton-server")
 BIN = Path(sys.executable).parent
 
@@ -48,7 +48,7 @@ def health_command(dockerfile: Path) -> list[str]:
 
 
 def compose(*names: str) -> dict[str, Any]:
-    """What Docker Compose makes of the files, defaults filled in."""
+    """The services that Docker Compose reads from the files, with defaults filled in."""
     files = [part for name in names for part in ("-f", str(DOCKER / name))]
     command = [str(BIN / "docker-compose"), *files, "config", "--format", "json"]
     result = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, timeout=60)
@@ -122,7 +122,7 @@ def test_everything_that_pip_installs_is_pinned() -> None:
         name, extras = waiting.pop()
         try:
             lines = requires(name) or []
-        except PackageNotFoundError:  # for another Python than this one
+        except PackageNotFoundError:  # only for other Python versions
             continue
         for requirement in map(Requirement, lines):
             key = canonicalize_name(requirement.name)

@@ -35,7 +35,7 @@ KEY = "a key for tests"
 
 @pytest.fixture(scope="module", params=[None, KEY], ids=["nobody's key", "a known key"])
 def container(request: pytest.FixtureRequest, exported: Path) -> Iterator[tuple[str, str, str | None]]:
-    """HTTP and gRPC address of what serve.sh runs, and the administrator's key."""
+    """Runs serve.sh; yields its HTTP and gRPC addresses, and the administrator's key."""
     http, grpc, metrics = free_ports(3)
     command = ["sh", str(PROJECT / "docker" / "serve.sh"), "--repository", str(exported), "--address", "127.0.0.1"]
     command += ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
@@ -48,7 +48,7 @@ def container(request: pytest.FixtureRequest, exported: Path) -> Iterator[tuple[
         assert process.stdout.readline().startswith("Serving SAM 3")
         yield f"http://127.0.0.1:{http}", f"127.0.0.1:{grpc}", request.param
     finally:
-        process.terminate()  # reaches sam3-serve itself: the shell has made way for it
+        process.terminate()  # reaches sam3-serve itself: exec replaced the shell
         assert process.wait(60) == 0
 
 

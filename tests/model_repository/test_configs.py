@@ -40,7 +40,7 @@ def path_is_onnx(path: Path) -> bool:
 
 
 def format_of(config: model_config_pb2.ModelConfig) -> Format:
-    """The format whose artifact a config names, or Triton takes where it names none."""
+    """The format of the artifact that a config names, or that Triton loads by default."""
     usual = {"onnxruntime": "model.onnx", "pytorch": "model.pt"}[config.backend]
     (found,) = [
         format_ for format_ in FORMATS.values() if format_.file_name == (config.default_model_filename or usual)
@@ -76,7 +76,7 @@ def test_instances_batches_and_delays_are_explicit(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in CONFIGS + PROFILES if path_is_onnx(path)], ids=identify)
 def test_onnx_configs_leave_the_tensors_to_the_model_file(path: Path) -> None:
-    # A fixed axis written as -1 is refused by the native backend, and sizes must not stand in a config.
+    # The native backend rejects a fixed axis declared as -1, and a config must not contain sizes.
     config = parse(path)
     assert not config.input
     assert not config.output
@@ -123,7 +123,7 @@ def test_profiles_for_gpus_differ_in_encoder_and_decoder_alone() -> None:
 
 @pytest.mark.parametrize("profile", GPU_PROFILES)
 def test_profiles_for_gpus_use_one_gpu(profile: str) -> None:
-    # The cache hands features on in the memory of the GPU it is on.
+    # The cache passes features on in the memory of its own GPU.
     for model in (*COMPONENTS, "sam3_embedding_cache"):
         (group,) = parse(PROJECT / "ensemble_configs" / profile / f"{model}.pbtxt").instance_group
         assert group.kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
@@ -159,7 +159,7 @@ def test_no_tensor_is_both_input_and_output_of_an_ensemble(name: str) -> None:
 
 
 def test_the_cache_stands_first_and_takes_all_inputs() -> None:
-    # Triton charges the inputs of a skipped step to the first one, which must so be one that is never skipped.
+    # Triton assigns a skipped step's inputs to the first step, which must therefore never be skipped.
     config = parse(PROJECT / "model_repository" / "sam3" / "config.pbtxt")
     first, *others = config.ensemble_scheduling.step
     assert first.model_name == "sam3_embedding_cache"

@@ -21,7 +21,7 @@ from sam3_server import Ports, TritonServer
 
 
 def fails(repository: Path, *arguments: str, ports: list[int] | None = None) -> str:
-    """Runs a start that must fail and returns its last line."""
+    """Runs a start that must fail, and returns the last line of its standard error."""
     result = subprocess.run(
         serve_command(repository, ports or free_ports(3), *arguments), capture_output=True, text=True, timeout=120
     )
@@ -34,7 +34,7 @@ def fails(repository: Path, *arguments: str, ports: list[int] | None = None) -> 
 
 
 def shared_memory() -> set[str]:
-    """Names of the segments that belong to servers of this project."""
+    """Names of the shared memory segments of this project's servers."""
     return {path.name for path in Path("/dev/shm").glob("sam3_*")}
 
 
@@ -44,7 +44,7 @@ def processes_of_group(group: int) -> list[str]:
 
 
 def contents(folder: Path) -> list[str]:
-    """Everything below a folder, but what Python caches."""
+    """All paths below a folder, except Python's caches."""
     return sorted(str(path) for path in folder.rglob("*") if "__pycache__" not in path.parts)
 
 
@@ -106,7 +106,7 @@ def test_an_artifact_that_a_profile_lacks_is_told(exported: Path, tmp_path: Path
     (repository / "sam3" / "exports" / "current" / "export.json").symlink_to(report)
     line = fails(repository, "--profile", "torchscript")
     assert "failed to load: the artifact" in line
-    # As the user knows it, not where the profile was laid out.
+    # The path in the user's repository, not in the profile's temporary folder.
     assert re.search(rf"the artifact {re.escape(str(repository))}/\w+/1/model.pt is missing: run sam3-export$", line)
 
 

@@ -1,4 +1,4 @@
-"""When probes count as a fault, without a server: the client's answers are played."""
+"""When probes count as a fault. No server runs: the probes' outcomes are simulated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sam3_triton import DeadlineExceededError, PredictionError, Sam3Client, Serv
 
 @pytest.fixture
 def probing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
-    """Starts a prober whose probes end as told, the last one again and again."""
+    """Starts a prober whose probes have the given outcomes; the last outcome repeats."""
     monkeypatch.setattr(supervisor, "_PROBE_EVERY_S", 0.01)
     probers = []
 

@@ -1,4 +1,4 @@
-"""What a profile is when it is laid out: its own configs, for the cores that this process may use."""
+"""The repository that a profile lays out: its configs, adapted to the usable cores and the export."""
 
 from __future__ import annotations
 

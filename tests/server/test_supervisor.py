@@ -1,4 +1,4 @@
-"""Processes that die under load: what callers see, and that the service comes back by itself."""
+"""Processes that die under load: the errors that callers get, and the service's recovery."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Service:
     said: list[str] = field(default_factory=list)
 
     def triton(self) -> psutil.Process:
-        """The `tritonserver` of now."""
+        """The current `tritonserver`."""
         return next(child for child in psutil.Process(self.process.pid).children() if child.name() == "tritonserver")
 
     def process_of(self, model: str) -> psutil.Process:
@@ -59,13 +59,13 @@ class Service:
             time.sleep(0.05)
 
     def wait_for(self, line: str, since: int) -> str:
-        """The first of the lines said since then that holds `line`."""
+        """Waits for a log line that contains `line`, not counting the first `since` lines."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             if found := self.has_said(line, since):
                 return found
             time.sleep(0.05)
-        raise AssertionError(f"{line!r} was not said")
+        raise AssertionError(f"the log has no line with {line!r}")
 
     def has_said(self, line: str, since: int) -> str | None:
         return next((said for said in self.said[since:] if line in said), None)
@@ -92,7 +92,7 @@ def service(exported: Path) -> Iterator[Service]:
 
 
 class Callers:
-    """Clicks on a few images, warm and cold, from threads, until told to stop."""
+    """Threads that click on cached and new images until the context ends."""
 
     def __init__(self, service: Service) -> None:
         self.clients = [Sam3Client(url, timeout_s=60) for url in (service.grpc_url, f"http://{service.http_url}")]
