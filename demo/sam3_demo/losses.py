@@ -63,14 +63,14 @@ class LayoutHead(nn.Module):
     def forward(self, tokens: Tensor, labels: Tensor, boxes: Tensor) -> Tensor:
         """Returns the loss; `tokens`: the backbone's, fp32 [B, g * g, C]; `labels`, `boxes`: as in `Batch`, h = 4g."""
         grid = labels.shape[1] // 4
-        told = self.project(tokens).transpose(1, 2).reshape(len(tokens), -1, grid, grid)
-        told = F.pixel_shuffle(told, 4)
+        predicted = self.project(tokens).transpose(1, 2).reshape(len(tokens), -1, grid, grid)
+        predicted = F.pixel_shuffle(predicted, 4)
         known = (boxes != NO_BOX).float()
-        extent = ((told[:, :4] + 0.5 - boxes).abs() * known).sum() / known.sum().clamp(min=1)
+        extent = ((predicted[:, :4] + 0.5 - boxes).abs() * known).sum() / known.sum().clamp(min=1)
         loss = 3 * extent
         for index, step in enumerate(_NEIGHBOURS):
             right = (labels[:, :, step:] == labels[:, :, :-step]).float()
             below = (labels[:, step:] == labels[:, :-step]).float()
-            loss = loss + F.binary_cross_entropy_with_logits(told[:, 4 + 2 * index, :, :-step], right)
-            loss = loss + F.binary_cross_entropy_with_logits(told[:, 5 + 2 * index, :-step], below)
+            loss = loss + F.binary_cross_entropy_with_logits(predicted[:, 4 + 2 * index, :, :-step], right)
+            loss = loss + F.binary_cross_entropy_with_logits(predicted[:, 5 + 2 * index, :-step], below)
         return loss
