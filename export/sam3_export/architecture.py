@@ -1,4 +1,4 @@
-"""The sizes that make one SAM 3, and the PyTorch network built from them."""
+"""The sizes of a SAM 3 network, and the PyTorch network built from them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ META_LAYER_NORM_EPS = 1e-5
 class Architecture:
     """The sizes of a SAM 3 network; the defaults are those of Meta's released checkpoint.
 
-    Lengths are in pixels (`image_size`, `pretrain_image_size`, `patch_size`), in patches
-    (`window_size`) or in channels (the `*_size` of layers).
+    Units are pixels (`image_size`, `pretrain_image_size`, `patch_size`), patches
+    (`window_size`) and channels (the sizes of layers).
     """
 
     image_size: int = 1008
@@ -71,10 +71,10 @@ class Architecture:
 
     @classmethod
     def from_json(cls, path: Path) -> Architecture:
-        """Reads a JSON object with any of this class's fields; the rest keep SAM 3's own sizes.
+        """Reads a JSON object with any of this class's fields; the other fields keep their defaults.
 
         Raises:
-            ExportError: no such file, not JSON, an unknown key or a value that makes no network.
+            ExportError: the file is missing or is not JSON, or has an unknown key or an invalid value.
         """
         try:
             values = json.loads(path.read_text())
@@ -114,7 +114,7 @@ class Architecture:
         )
 
     def build(self) -> Sam3TrackerModel:
-        """The network of these sizes with fresh weights, in evaluation mode, fp32, on the CPU."""
+        """Builds a network of these sizes with new weights, in evaluation mode, in fp32, on the CPU."""
         from transformers import Sam3TrackerConfig, Sam3TrackerModel
 
         grid = self.grid_size

@@ -1,4 +1,4 @@
-"""What an artifact is: a component written in some format, which can be loaded and run."""
+"""Artifacts: components exported to files in some format, which can be loaded and run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sam3_export.spec import Arrays, Axis, ComponentSpec
 
 @dataclass(frozen=True)
 class Declared:
-    """A tensor as an artifact itself declares it; `axes` has a name or None where the length is open."""
+    """A tensor as an artifact declares it. An axis is a number, or a name or None if its length is dynamic."""
 
     name: str
     dtype: str
@@ -30,27 +30,27 @@ class Artifact(Protocol):
     """A loaded artifact."""
 
     def declared(self) -> tuple[list[Declared], list[Declared]] | None:
-        """Inputs and outputs as the file declares them; None where the format declares none."""
+        """The inputs and outputs that the file declares; None if the format declares none."""
 
     def run(self, inputs: Arrays) -> Arrays:
-        """Inputs to outputs, by their names in the spec."""
+        """Computes the outputs for these inputs, both by their names in the spec."""
 
 
 class Writer(Protocol):
-    """What writes and loads the artifacts of a format."""
+    """Writes and loads the artifacts of one format."""
 
     def check_machine(self, parameters: int) -> None:
-        """Raises an ExportError where this machine cannot write a network of so many parameters in this format."""
+        """Raises an ExportError if this machine cannot export a network with that many parameters."""
 
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
-        """Exports `module`, which is in fp32, to `path`, traced on `sample`; both `spec` and `sample` as adapted."""
+        """Exports an fp32 module to `path`, traced on `sample`; `spec` is already adapted (see `Format.adapt`)."""
 
     def load(self, spec: ComponentSpec, path: Path) -> Artifact:
-        """Opens what `write` wrote."""
+        """Loads a file that `write` made."""
 
 
 def cast(arrays: Arrays, spec: ComponentSpec) -> Arrays:
-    """The inputs of a component, in its spec's dtypes."""
+    """The inputs of a component, converted to its spec's dtypes."""
     return {tensor.name: arrays[tensor.name].astype(tensor.dtype, copy=False) for tensor in spec.inputs}
 
 
@@ -62,7 +62,7 @@ def tensors(spec: ComponentSpec, arrays: Arrays) -> tuple[torch.Tensor, ...]:
 def run_module(
     module: nn.Module, spec: ComponentSpec, inputs: Arrays, device: torch.device = torch.device("cpu")
 ) -> Arrays:
-    """Inputs to outputs through a PyTorch module, traced or not, that lies on `device`."""
+    """Runs a PyTorch module, traced or not, whose weights are on `device`."""
     with torch.inference_mode():
         results = module(*(tensor.to(device) for tensor in tensors(spec, inputs)))
     return {tensor.name: result.cpu().numpy() for tensor, result in zip(spec.outputs, results, strict=True)}
@@ -70,7 +70,7 @@ def run_module(
 
 @contextmanager
 def quiet(*loggers: str) -> Iterator[None]:
-    """Hides the exporters' advice to their own developers; errors still raise."""
+    """Hides the exporters' warnings, which users cannot act on; errors still raise."""
     levels = {name: logging.getLogger(name).level for name in loggers}
     for name in loggers:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -34,10 +34,10 @@ def load(source: str, config: Path | None = None) -> Checkpoint:
 
     Args:
         source: a file in the layout of `sam3.pt`, a directory saved by transformers, or a hub id.
-        config: JSON with the sizes of the network, for a file that is not SAM 3's own size.
+        config: JSON file with the sizes of the network, if a file's network is not of SAM 3's size.
 
     Raises:
-        ExportError: the file or directory cannot be read, lacks a tensor or has one of another shape.
+        ExportError: the file or directory cannot be read, lacks a tensor or has one of the wrong shape.
     """
     path = Path(source)
     if path.is_dir():
@@ -62,8 +62,8 @@ def _load_file(path: Path, architecture: Architecture) -> Checkpoint:
             raise ExportError(f"{path}: {sam3_layout.sam3_key(key)} cannot be read ({error})") from error
         if tensor.shape != parameter.shape:
             raise ExportError(
-                f"{path}: {sam3_layout.sam3_key(key)} gives {key} the shape {tuple(tensor.shape)}, but the "
-                f"architecture needs {tuple(parameter.shape)}; give the sizes of this checkpoint with --config"
+                f"{path}: {sam3_layout.sam3_key(key)} has the wrong shape for {key}: {tuple(tensor.shape)}, "
+                f"not {tuple(parameter.shape)}; pass the sizes of this checkpoint with --config"
             )
         state[key] = tensor.float()
     if missing:
@@ -90,7 +90,7 @@ def _read_tensors(path: Path) -> Mapping[str, Any]:
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
     if not isinstance(content, dict):
-        raise ExportError(f"{path}: holds a {type(content).__name__}, not a table of tensors by name")
+        raise ExportError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
     return content
 
 
@@ -99,9 +99,9 @@ def _download(hub_id: str) -> Path:
 
     try:
         return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors"]))
-    except Exception as error:  # the hub's client raises errors of many kinds; each is about this id
+    except Exception as error:  # the hub's client raises many kinds of errors, all of them about this id
         reason = str(error).strip().splitlines()[0]
-        raise ExportError(f"{hub_id}: no such file, and the hub does not give it ({reason})") from error
+        raise ExportError(f"{hub_id}: no such file, and the Hugging Face Hub does not provide it ({reason})") from error
 
 
 def _load_directory(directory: Path, source: str, config: Path | None) -> Checkpoint:
@@ -110,7 +110,7 @@ def _load_directory(directory: Path, source: str, config: Path | None) -> Checkp
     from transformers.utils import logging
 
     if config is not None:
-        raise ExportError(f"{source}: a transformers checkpoint carries its own sizes; leave --config out")
+        raise ExportError(f"{source}: a transformers checkpoint includes its sizes; omit --config")
     weights = sorted(directory.glob("*.safetensors"))
     if not weights:
         raise ExportError(f"{source}: no *.safetensors file in this directory")
@@ -119,11 +119,11 @@ def _load_directory(directory: Path, source: str, config: Path | None) -> Checkp
         model, info = Sam3TrackerModel.from_pretrained(directory, output_loading_info=True)
     except Exception as error:  # from transformers: OSError, ValueError, RuntimeError, SafetensorError, ...
         reason = str(error).strip().splitlines()[0]
-        raise ExportError(f"{source}: not a SAM 3 checkpoint of transformers ({reason})") from error
+        raise ExportError(f"{source}: not a transformers checkpoint of SAM 3 ({reason})") from error
     if missing := sorted(info["missing_keys"]):
         raise ExportError(f"{source}: lacks the key {missing[0]} (missing: {len(missing)})")
     if mismatched := list(info["mismatched_keys"]):
-        raise ExportError(f"{source}: the key {mismatched[0][0]} has a wrong shape")
+        raise ExportError(f"{source}: the tensor {mismatched[0][0]} has the wrong shape")
     model = model.float().eval()
     architecture = Architecture.of_model(model)
     for module in model.vision_encoder.backbone.modules():

@@ -20,24 +20,28 @@ def _formats(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     unknown = [name for name in names if name not in FORMATS]
     if unknown or not names:
-        raise argparse.ArgumentTypeError(f"unknown format {unknown or text!r}; there are {', '.join(FORMATS)}")
+        wrong = ", ".join(unknown) or repr(text)
+        raise argparse.ArgumentTypeError(f"unknown format {wrong}; choose from {', '.join(FORMATS)}")
     return names
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sam3-export",
-        description="Turn a SAM 3 checkpoint into the image encoder and the mask decoder that Triton serves. "
-        "Every artifact is compared with PyTorch before anything is installed; a report lies beside them.",
+        description="Exports the image encoder and the mask decoder of a SAM 3 checkpoint for Triton.\n"
+        "Compares every artifact with PyTorch, and installs them only if all agree; each\n"
+        "export replaces the installed one. Its report is export.json, beside the artifacts.",
+        epilog="formats:\n" + "\n".join(f"  {name:<18}{format_.description}" for name, format_ in FORMATS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
         help="Meta's sam3.pt (or a file in its layout), a directory saved by transformers, "
-        "or a hub id such as facebook/sam3 (default: the small demonstration checkpoint)",
+        "or a Hugging Face id such as facebook/sam3 (default: the small demonstration checkpoint)",
     )
     parser.add_argument(
-        "--config", type=Path, metavar="JSON", help="sizes of the network, for a file that is not SAM 3's own size"
+        "--config", type=Path, metavar="JSON", help="sizes of the network, for a file that is not of SAM 3's size"
     )
     parser.add_argument(
         "--repository",
@@ -51,8 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_formats,
         default=_USUAL_FORMATS,
         metavar="LIST",
-        help=f"comma-separated, of {', '.join(FORMATS)} (default: {','.join(_USUAL_FORMATS)}); those in fp16 are "
-        "for GPUs; onnx-int8 is an image encoder for CPUs, smaller and faster, beside the mask decoder of onnx",
+        help=f"formats to write, separated by commas; see below (default: {','.join(_USUAL_FORMATS)})",
     )
     return parser
 
@@ -63,14 +66,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.checkpoint is None:
         if options.config is not None:
-            parser.error("--config goes with a --checkpoint")
+            parser.error("--config needs --checkpoint")
         options.checkpoint, options.config = str(CHECKPOINT), CHECKPOINT.with_suffix(".json")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         from sam3_export import checkpoint, exporter
         from sam3_export.progress import Steps
     except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is not installed; it comes with sam3-export: pip install ./export")
+        return _fail(f"{error.name} is not installed; run pip install ./export")
     steps = Steps()
     try:
         with steps.step(f"Reading {options.checkpoint}") as step:
@@ -84,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _fail(f"{error.filename or options.repository}: no space left on the device")
         return _fail(f"{error.filename or options.repository}: {error.strerror or error}")
     except KeyboardInterrupt:
-        return _fail("interrupted; the repository is as it was")
+        return _fail("interrupted; the repository is unchanged")
     print(f"Installed in {options.repository}; the report is {folder / REPORT}")
     return 0
 

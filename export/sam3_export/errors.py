@@ -1,5 +1,5 @@
-"""What an export can fail with: one class, one line for the person, exit code 1."""
+"""The error of a failed export; `sam3-export` prints its message and exits with code 1."""
 
 
 class ExportError(Exception):
-    """An export that cannot go on. Its text is one line that names the file and the fault."""
+    """An export failed. The message is one line that names the file and the problem."""

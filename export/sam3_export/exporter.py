@@ -1,4 +1,4 @@
-"""The whole export: a checkpoint in, a checked and installed set of artifacts out."""
+"""Exports a checkpoint: writes, checks and installs a set of artifacts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sam3_export.progress import Steps
 from sam3_export.spec import Arrays
 
 MODEL_NAMES = tuple(component.name for component in COMPONENTS)
-# In images through the PyTorch encoder, as `Format.cost` is: a batch of one and a batch of two.
+# In images through the PyTorch encoder, like `Format.cost`: a batch of one and a batch of two.
 _REFERENCE_COST = 3.0
 _PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy")
 
@@ -36,8 +36,8 @@ def export(checkpoint: Checkpoint, repository: Path, format_names: Sequence[str]
     """Exports every component in every format, checks each artifact, installs the set and returns its folder.
 
     Raises:
-        ExportError: the repository or this machine is not fit for it, or an artifact failed its gate. Nothing is
-            installed then.
+        ExportError: the repository or this machine is unsuitable, or an artifact failed its check. In that case
+            nothing is installed.
     """
     installation.check_repository(repository, MODEL_NAMES)
     writers = {FORMATS[name]: FORMATS[name].writer() for name in format_names}
@@ -67,7 +67,7 @@ def _check_for_native_backends(repository: Path, staged: Path) -> None:
 
 @dataclass(frozen=True)
 class _Part:
-    """A component of this checkpoint, with all that its export needs."""
+    """A component of this checkpoint, with everything that its export needs."""
 
     component: Component
     module: nn.Module
@@ -77,7 +77,7 @@ class _Part:
 
 
 class _Export:
-    """A set of artifacts in the making; `entries` is what the report says of each, by its path in the set."""
+    """A set of artifacts that is being exported; `entries` are the report's entries, by path in the set."""
 
     def __init__(self, checkpoint: Checkpoint, staged: Path, steps: Steps) -> None:
         self._checkpoint = checkpoint
@@ -88,7 +88,7 @@ class _Export:
         references: dict[str, list[Case]] = {}
         modules: dict[str, Callable[[Arrays], Arrays]] = {}
         self._parts = []
-        with steps.step("Reference answers of the PyTorch modules", _REFERENCE_COST):
+        with steps.step("Computing reference answers with PyTorch", _REFERENCE_COST):
             for component in COMPONENTS:
                 self._parts.append(self._part(component, references, modules))
             self.golden = golden_clicks.GoldenClicks(self._architecture, references, modules)
@@ -112,7 +112,7 @@ class _Export:
         return _Part(component, component.served(module).eval(), spec_, sample, cases)
 
     def add(self, format_: Format, writer: Writer) -> None:
-        """Writes and checks the components in a format, and then replays the golden clicks through them."""
+        """Writes and checks the components in a format, then replays the golden clicks through them."""
         served = {}
         for part in self._parts:
             spec_ = format_.adapt(part.spec)
@@ -130,11 +130,11 @@ class _Export:
         with self._steps.step(f"{format_.name}: writing the {title}", cost) as step:
             try:
                 writer.write(part.module, spec_, cast(part.sample, spec_), path)
-            except RuntimeError as error:  # of the exporters, about this network
+            except RuntimeError as error:  # the exporters cannot translate this network
                 reason = str(error).strip().splitlines()[0]
                 raise ExportError(f"{title}: {format_.name} failed ({reason})") from error
             step.result = f"{path.stat().st_size / 1e6:.1f} MB"
-        gc.collect()  # the exporters leave copies of the weights in cycles
+        gc.collect()  # the exporters leave copies of the weights in reference cycles
         written = time.monotonic()
         with self._steps.step(f"{format_.name}: checking the {title} against PyTorch", cost) as step:
             artifact = writer.load(spec_, path)

@@ -1,4 +1,4 @@
-"""The formats that `sam3-export` writes: each is declared here and nowhere else. Knows nothing of PyTorch."""
+"""The formats that `sam3-export` writes, each declared only here. Does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """One way of writing a component.
+    """A file format and a precision in which components are exported.
 
     Attributes:
-        name: as users type it.
+        name: as given to `--formats`.
+        description: one line for `--help`.
         file_name: of an artifact in a model's version folder.
         precision: of the arithmetic, a key of `ComponentSpec.variants` or "fp32".
-        cost: time to write and check the image encoder, in images through it in PyTorch; the other components take
-            seconds. Measured at SAM 3's own size (docs/full-size.md).
-        implementation: the class of its `Writer`, as module:class, imported when it is needed.
+        cost: time to write and check the image encoder, in units of one image through it in PyTorch; the other
+            components take seconds. Measured at SAM 3's own size (docs/full-size.md).
+        implementation: its `Writer` class, as module:class, imported when it is needed.
         usual: whether it is written by default.
     """
 
     name: str
+    description: str
     file_name: str
     precision: str
     cost: float
@@ -34,11 +36,11 @@ class Format:
     usual: bool = False
 
     def adapt(self, spec: ComponentSpec) -> ComponentSpec | None:
-        """The component with the bounds of this format's precision; None where it is not written in this format."""
+        """The component with the bounds of this format's precision; None if it is not written in this format."""
         return spec.in_precision(self.precision)
 
     def writer(self) -> Writer:
-        """What writes and loads artifacts of this format."""
+        """Creates the format's `Writer`."""
         made: Writer = pkgutil.resolve_name(self.implementation)()
         return made
 
@@ -46,10 +48,47 @@ class Format:
 FORMATS: dict[str, Format] = {
     format_.name: format_
     for format_ in (
-        Format("onnx", "model.onnx", "fp32", 3.7, "sam3_export.onnx_formats:Onnx", usual=True),
-        Format("onnx-fp16", "model.fp16.onnx", "fp16", 4.0, "sam3_export.onnx_formats:OnnxFp16"),
-        Format("onnx-int8", "model.int8.onnx", "int8", 1.6, "sam3_export.onnx_formats:OnnxInt8"),
-        Format("torchscript", "model.pt", "fp32", 4.5, "sam3_export.torchscript_formats:TorchScript", usual=True),
-        Format("torchscript-fp16", "model.fp16.pt", "fp16", 1.0, "sam3_export.torchscript_formats:TorchScriptFp16"),
+        Format(
+            name="onnx",
+            description="fp32, for ONNX Runtime on CPUs",
+            file_name="model.onnx",
+            precision="fp32",
+            cost=3.7,
+            implementation="sam3_export.onnx_formats:Onnx",
+            usual=True,
+        ),
+        Format(
+            name="onnx-fp16",
+            description="fp16, for ONNX Runtime and TensorRT on GPUs",
+            file_name="model.fp16.onnx",
+            precision="fp16",
+            cost=4.0,
+            implementation="sam3_export.onnx_formats:OnnxFp16",
+        ),
+        Format(
+            name="onnx-int8",
+            description="8-bit encoder, smaller and faster, for CPUs; needs the decoder of onnx",
+            file_name="model.int8.onnx",
+            precision="int8",
+            cost=1.6,
+            implementation="sam3_export.onnx_formats:OnnxInt8",
+        ),
+        Format(
+            name="torchscript",
+            description="fp32, for PyTorch on CPUs",
+            file_name="model.pt",
+            precision="fp32",
+            cost=4.5,
+            implementation="sam3_export.torchscript_formats:TorchScript",
+            usual=True,
+        ),
+        Format(
+            name="torchscript-fp16",
+            description="fp16, for PyTorch on GPUs; at SAM 3's size, export it on a GPU",
+            file_name="model.fp16.pt",
+            precision="fp16",
+            cost=1.0,
+            implementation="sam3_export.torchscript_formats:TorchScriptFp16",
+        ),
     )
 }

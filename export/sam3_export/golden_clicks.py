@@ -1,11 +1,11 @@
 """Golden clicks: a picture, a few prompts and PyTorch's answers, kept beside the artifacts.
 
-Whoever serves the artifacts replays them (`sam3 doctor --golden`): an engine that is wrong on *that* machine is found
-before it takes traffic. Here they are the last gate: both halves of a format, one after the other.
+`sam3 doctor --golden` replays them on a server, to find an engine that is wrong on *that* machine before it gets
+traffic. The export replays them through each format's image encoder and mask decoder, as its last check.
 
-    golden/image.png      the picture, of the network's own resolution, so that no resize stands between
-    golden/clicks.json    prompts in pixels, scores, and for each format's image encoder the bounds
-    golden/logits.npz     for each click its LOW_RES_LOGITS, fp32 [M, h, w], within +-32, best score first
+    golden/image.png      the picture, at the network's resolution, so that it is not resized
+    golden/clicks.json    prompts in pixels, scores, and the bounds for each format's image encoder
+    golden/logits.npz     LOW_RES_LOGITS of each click, fp32 [M, h, w], within +-32, best score first
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sam3_export.parity import ParityError, mask_iou
 from sam3_export.spec import FP32_DRIFT, Arrays, Drift
 
 FOLDER = "golden"
-# As LOW_RES_LOGITS are handed out (sam3_mask_postprocess).
+# LOW_RES_LOGITS are clamped to +- this value (sam3_mask_postprocess).
 _LOGIT_BOUND = 32.0
 _LEFT, _TOP, _RIGHT, _BOTTOM = RECTANGLE
 _RECTANGLE_CENTRE = ((_LEFT + _RIGHT) / 2, (_TOP + _BOTTOM) / 2)
@@ -42,7 +42,7 @@ _RECTANGLE_CENTRE = ((_LEFT + _RIGHT) / 2, (_TOP + _BOTTOM) / 2)
 
 @dataclass(frozen=True)
 class Click:
-    """A prompt on a picture of `pictures.pixels`; points and box are fractions of its side, in the order x, y."""
+    """A prompt on a picture of `pictures.pixels`; points and box are x, y as fractions of its side."""
 
     name: str
     points: tuple[tuple[float, float], ...] = ()
@@ -51,7 +51,7 @@ class Click:
     multimask: bool = False
 
     def inputs(self, architecture: Architecture) -> Arrays:
-        """The decoder's inputs, a batch of one, without the features."""
+        """The decoder's inputs as a batch of one, except the features."""
         corners = [] if self.box is None else [self.box[:2], self.box[2:]]
         corner_labels = [] if self.box is None else [BOX_FIRST, BOX_SECOND]
         tokens = CANDIDATE_TOKENS if self.multimask else SINGLE_TOKEN
@@ -79,7 +79,7 @@ CLICKS = (
 
 @dataclass(frozen=True)
 class Served:
-    """A component in a format: how it is run, its answers to the parity cases by their names, and its drift bound."""
+    """A component in one format: runs it, and has its answers to the parity cases by name and its bounds of drift."""
 
     run: Callable[[Arrays], Arrays]
     answers: Mapping[str, Arrays]
@@ -104,12 +104,12 @@ class GoldenClicks:
         self._bounds: dict[str, Drift] = {}
 
     def check(self, file_name: str, served: Mapping[str, Served]) -> Drift:
-        """Replays the clicks through the components of a format, and returns the largest drift from the answers.
+        """Replays the clicks through the components of a format, and returns the largest drift from PyTorch's answers.
 
-        A component that the format does not have is PyTorch's in fp32, as that of fp32 is served in its place.
+        If the format lacks a component, PyTorch's in fp32 takes its place, because a server uses the fp32 artifact.
 
         Args:
-            file_name: of the format's artifacts; a server's bounds are looked up by that of its image encoder.
+            file_name: of the format's artifacts. `sam3 doctor` looks up a server's bounds by its image encoder's file.
             served: by model name.
 
         Raises:

@@ -1,7 +1,7 @@
-"""A component in fp16, with fp32 where rounding would show.
+"""Converts a component to fp16, except where rounding would show.
 
-In fp32 stay: layer norms, the softmax of attention, coordinates and what encodes them (buffers, not weights), the score
-head, and what a caller gets: logits and scores. Features between the halves of the network are fp16.
+These stay in fp32: layer norms, the softmax of attention, coordinates and their encodings (buffers, not weights), the
+score head, and the logits and scores that a caller gets. Features between encoder and decoder are fp16.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def half(module: nn.Module, own_softmax: bool) -> nn.Module:
     """A copy of `ImageEncoder` or `MaskDecoder` in fp16.
 
     Args:
-        own_softmax: writes attention out as two products with a softmax in fp32 between them. Otherwise it is PyTorch's
-            `scaled_dot_product_attention`, whose kernels keep the softmax in fp32 themselves.
+        own_softmax: writes attention out as two products with a softmax in fp32 between them. Otherwise attention is
+            PyTorch's `scaled_dot_product_attention`, whose kernels keep the softmax in fp32 themselves.
     """
     twin = copy.deepcopy(module)
     kept = set(_kept_in_fp32(twin))
@@ -72,8 +72,8 @@ def _attention(
     scaling: float,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers asks of an attention: query [B, H, Q, D], key and value [B, H, K, D] to [B, Q, H, D]."""
-    # Scaled first: the product of unscaled ones comes nearer to the 65504 that fp16 ends at.
+    """Attention as transformers calls it: query [B, H, Q, D], key and value [B, H, K, D] to [B, Q, H, D]."""
+    # Scaled before the product, which would otherwise come closer to 65504, the largest fp16 value.
     scores = ((query * scaling) @ key.transpose(2, 3)).float()
     if attention_mask is not None:
         scores = scores + attention_mask.float()

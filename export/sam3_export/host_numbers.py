@@ -1,4 +1,4 @@
-"""Keeps a trace's arithmetic with sizes on the host."""
+"""Keeps a traced module's arithmetic with sizes on the host."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _ARITHMETIC = ("aten::add", "aten::sub", "aten::mul", "aten::div", "aten::floor_
 
 
 def keep_on_host(module: torch.jit.ScriptModule) -> None:
-    """Turns numbers that a frozen trace holds as tensors into numbers, wherever they are the second operand.
+    """Replaces scalar tensors in a frozen trace by plain numbers, where they are the second operand of arithmetic.
 
-    Tracing makes a tensor of the 14 in `height // 14`. On a GPU that constant goes there with the weights, and each
-    such division becomes a kernel, and a wait for its answer on the host, which needs the size as a number.
+    Tracing turns the 14 in `height // 14` into a tensor. On a GPU that constant moves there with the weights. Each
+    division then becomes a kernel, and the host waits for its result, because it needs the size as a number.
     """
-    graph: Any = module.graph  # PyTorch declares little of it
+    graph: Any = module.graph  # PyTorch's type hints cover little of it
     for node in graph.findAllNodes("prim::Constant"):
         if not (node.hasAttribute("value") and node.kindOf("value") == "t" and node.t("value").dim() == 0):
             continue

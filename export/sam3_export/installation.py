@@ -1,12 +1,12 @@
-"""Puts a set of artifacts into the model repository in one step.
+"""Installs a set of artifacts in the model repository in one step.
 
-    model_repository/sam3/exports/<set>/            export.json and one folder a model
+    model_repository/sam3/exports/<set>/            export.json and one folder for each model
     model_repository/sam3/exports/current           -> <set>
     model_repository/sam3_image_encoder/1           -> ../sam3/exports/current/sam3_image_encoder
     model_repository/sam3_mask_decoder/1            -> ../sam3/exports/current/sam3_mask_decoder
 
-Moving `current` is one rename, so no reader finds the encoder of one set beside the decoder of another.
-`sam3-serve` holds a shared lock on `exports/.swap.lock` while Triton loads, so that the rename waits for it.
+One rename replaces `current`, so no reader finds the encoder of one set beside the decoder of another.
+`sam3-serve` holds a shared lock on `exports/.swap.lock` while Triton loads; the rename waits for it.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ _STAGING = ".staging"
 
 
 def check_repository(repository: Path, model_names: tuple[str, ...]) -> None:
-    """Says what would make an installation impossible.
+    """Checks that artifacts can be installed in the repository.
 
     Raises:
-        ExportError: not a model repository of this project, or a model's version folder is somebody else's.
+        ExportError: it is not a model repository of this project, or sam3-export did not make a model's version folder.
     """
     for model_name in ("sam3", *model_names):
         if not (repository / model_name / "config.pbtxt").is_file():
             raise ExportError(
-                f"{repository}: no model repository of this project ({model_name}/config.pbtxt is missing)"
+                f"{repository}: not a model repository of this project ({model_name}/config.pbtxt is missing)"
             )
     for model_name in model_names:
         version = repository / model_name / "1"
         if version.exists() and not version.is_symlink():
-            raise ExportError(f"{version}: was not made by sam3-export; move it away first")
+            raise ExportError(f"{version} was not made by sam3-export; move it elsewhere first")
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Refuses to begin an export that cannot fit.
+    """Checks that an export fits on the disk.
 
     Raises:
-        ExportError: fewer than `needed` bytes are free where `folder` lies.
+        ExportError: fewer than `needed` bytes are free on the disk of `folder`.
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -58,10 +58,10 @@ def check_space(folder: Path, needed: int) -> None:
 
 @contextmanager
 def staging(repository: Path) -> Iterator[Path]:
-    """An empty folder for a set in the making; what is left in it at the end is deleted.
+    """An empty folder for a new set; whatever is left in it at the end is deleted.
 
     Raises:
-        ExportError: another export into this repository is under way.
+        ExportError: another export into this repository is running.
     """
     exports = repository / EXPORTS
     exports.mkdir(exist_ok=True)
@@ -69,9 +69,9 @@ def staging(repository: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ExportError(f"{repository}: another sam3-export is at work here; wait for it") from error
+            raise ExportError(f"{repository}: another sam3-export is running; wait until it has ended") from error
         folder = exports / _STAGING
-        shutil.rmtree(folder, ignore_errors=True)  # of an export that was killed
+        shutil.rmtree(folder, ignore_errors=True)  # left by an export that was killed
         folder.mkdir()
         try:
             yield folder
@@ -80,7 +80,7 @@ def staging(repository: Path) -> Iterator[Path]:
 
 
 def install(repository: Path, staged: Path, set_name: str, model_names: tuple[str, ...]) -> None:
-    """Makes the staged set the one that servers load, and deletes the earlier ones."""
+    """Makes the staged set the one that servers load, and deletes earlier sets."""
     exports = repository / EXPORTS
     destination = exports / set_name
     staged.rename(destination)
@@ -99,7 +99,7 @@ def _wait_for_servers(lock: IO[str]) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print("waiting for a server that is loading this repository ...", flush=True)
+        print("waiting until a server has loaded this repository ...", flush=True)
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 

@@ -1,4 +1,4 @@
-"""The formats for ONNX Runtime: one self-contained file each."""
+"""The ONNX formats. An artifact is one self-contained file."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Onnx:
             if program is None:
                 raise RuntimeError("torch.onnx.export returned no program")
             _name_axes(program.model, spec)
-            # Not program.save: above 1.5 GB that puts the weights into a second file. Protobuf holds 2 GB,
-            # and SAM 3's encoder in fp32 is 1.8 GB.
+            # Not program.save: above 1.5 GB it writes the weights to a second file. Protobuf allows 2 GB,
+            # and SAM 3's encoder in fp32 has 1.8 GB.
             onnx_ir.save(program.model, path)
 
     def load(self, spec: ComponentSpec, path: Path) -> OnnxArtifact:
@@ -59,19 +59,19 @@ class Onnx:
 
 
 class OnnxFp16(Onnx):
-    """ONNX in fp16 (see `half_precision`), for GPUs; a CPU runs it too, in fp32 between roundings to fp16."""
+    """ONNX in fp16 (see `half_precision`), for GPUs. A CPU runs it too: it computes in fp32 and rounds to fp16."""
 
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
         """See `Writer`."""
-        # ONNX has no attention before opset 23; as it is written out by default, its softmax would be in fp16.
+        # ONNX has no attention operator before opset 23; the exporter's own decomposition has its softmax in fp16.
         super().write(half(module, own_softmax=True), spec, sample, path)
 
 
 class OnnxInt8(Onnx):
-    """ONNX whose matrix products run in 8 bits, for CPUs; weights are quantised now, activations when it runs."""
+    """ONNX with 8-bit matrix products, for CPUs. Weights are quantised at export, activations at run time."""
 
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
-        """See `Writer`; takes the fp32 file beside it where there is one."""
+        """See `Writer`. Starts from the fp32 file beside it, if there is one."""
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         full = path.with_name(FORMATS["onnx"].file_name)
@@ -85,8 +85,8 @@ class OnnxInt8(Onnx):
                     path,
                     op_types_to_quantize=["MatMul"],
                     weight_type=QuantType.QInt8,
-                    # A scale for each output channel halves the error at the gate; 7 bits of each weight, or sums
-                    # overflow on CPUs without VNNI.
+                    # A scale for each output channel halves the error in the parity check. Weights have 7 bits,
+                    # because sums of 8-bit products overflow on CPUs without VNNI.
                     per_channel=True,
                     reduce_range=True,
                     # Products of two activations, in attention, stay in fp32.
@@ -95,15 +95,15 @@ class OnnxInt8(Onnx):
 
 
 class OnnxArtifact:
-    """An ONNX file in ONNX Runtime, on the CPU."""
+    """An ONNX file, loaded by ONNX Runtime on the CPU."""
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        # Each case is run once: what an arena keeps for the next run is gigabytes at SAM 3's size.
+        # Each case runs once, so an arena would keep memory (gigabytes at SAM 3's size) that no later run uses.
         options.enable_cpu_mem_arena = False
-        options.log_severity_level = 3  # errors: that fp16 has no kernels for a CPU is known
+        options.log_severity_level = 3  # errors only; it warns that the CPU has no kernels for fp16
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def declared(self) -> tuple[list[Declared], list[Declared]]:
@@ -121,16 +121,16 @@ class OnnxArtifact:
 
 
 def _name_axes(model, spec: ComponentSpec) -> None:  # type: ignore[no-untyped-def]
-    """Gives the open axes the spec's names, the same in inputs and outputs, and leaves the others numbers."""
+    """Names the dynamic axes as the spec does, in inputs and outputs alike; fixed axes stay numbers."""
     import onnx_ir
 
     for values, declared in ((model.graph.inputs, spec.inputs), (model.graph.outputs, spec.outputs)):
         for value, tensor in zip(values, declared, strict=True):
             inferred = value.shape
             if inferred is None or len(inferred) != len(tensor.axes):
-                raise RuntimeError(f"the exporter gives {tensor.name} the shape {inferred}")
+                raise RuntimeError(f"the exporter gave {tensor.name} the shape {inferred}, not {tensor.axes}")
             for position, axis in enumerate(tensor.axes):
                 length = inferred[position]
                 if isinstance(length, int) and length != axis:
-                    raise RuntimeError(f"the exporter baked axis {position} of {tensor.name} in as {length}")
+                    raise RuntimeError(f"the exporter fixed axis {position} of {tensor.name} at {length}")
             value.shape = onnx_ir.Shape(tensor.axes)

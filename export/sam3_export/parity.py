@@ -1,4 +1,4 @@
-"""The gate that every artifact passes before it is installed: it answers as the PyTorch module does."""
+"""The check that every artifact must pass before it is installed: its answers agree with the PyTorch module's."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sam3_export.spec import Arrays, ComponentSpec, TensorSpec
 
 
 class ParityError(ExportError):
-    """An artifact does not answer as the PyTorch module does."""
+    """An artifact's answers differ from the PyTorch module's."""
 
 
 @dataclass
 class Parity:
-    """What was measured, and what the artifact answered to each case.
+    """The measured differences, and the artifact's answer to each case.
 
-    `differences` has per case and output the largest difference as a fraction of the tolerance's scale.
+    `differences` holds, for each case and output, the largest difference as a fraction of the scale (see `Bounds`).
     """
 
     differences: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -42,7 +42,7 @@ def check(
     Args:
         spec: of the artifact, in its format (see `Format.adapt`).
         mask_size: side in pixels to which logits are resized before their masks are compared.
-        report: told the name of each case before it is run.
+        report: called with the name of each case before it runs.
 
     Raises:
         ParityError: the first difference beyond the tolerances.

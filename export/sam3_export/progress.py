@@ -1,4 +1,4 @@
-"""Says what a long export is doing and for how long: live on a terminal, line by line elsewhere."""
+"""Shows the progress of a long export: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-# Seconds of a unit below which what is not planned takes longer than what is.
+# No estimate is shown for shorter units, in seconds: work that is not in the plan then takes most of the time.
 _LEAST_UNIT_S = 1.0
 
 
 class Steps:
-    """Announces steps on standard error, and estimates what is left once it knows what a unit of work takes."""
+    """Prints steps to standard error, and estimates the time left once a unit of work has been timed."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -22,18 +22,18 @@ class Steps:
         self._unit_s: float | None = None
 
     def plan(self, cost: float) -> None:
-        """Says how many units of work all steps to come are."""
+        """Sets the units of work of all coming steps together."""
         self._left = cost
 
     def measured(self, seconds: float) -> None:
-        """Says what one unit takes; the first word also tells how long all that is planned will take."""
+        """Sets the seconds that one unit takes; the first call also prints an estimate for the whole plan."""
         first, self._unit_s = self._unit_s is None, seconds
         if first and (estimate := self._estimate()):
-            self._say(f"An image takes {seconds:.0f} s in PyTorch:{estimate}, if the machine stays as busy as it is")
+            self._say(f"One image takes {seconds:.0f} s in PyTorch:{estimate}, if the machine's load stays the same")
 
     @contextmanager
     def step(self, title: str, cost: float = 0.0) -> Iterator[Step]:
-        """Runs the body as one step of so many units; a step that raises is left without its closing line."""
+        """Runs the body as a step of `cost` units; if it raises, the step's closing line is not printed."""
         if self._console.is_terminal:
             columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
             with Progress(*columns, console=self._console, transient=True) as live:
@@ -57,7 +57,7 @@ class Steps:
 
 
 class Step:
-    """One step under way; `show` tells what it is at now."""
+    """A running step; `show` displays its current detail."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self.show = show

@@ -14,7 +14,7 @@ TRUNK = VISION + "trunk."
 PROMPT = "tracker.sam_prompt_encoder."
 DECODER = "tracker.sam_mask_decoder."
 
-# transformers' name -> Meta's, applied in order; tensors that are not one to one are handled in `read` and `write`.
+# transformers' name -> Meta's; the first match applies. `read` and `write` handle tensors that do not map one to one.
 _RENAMES = [
     (r"^vision_encoder\.backbone\.embeddings\.patch_embeddings\.projection\.", TRUNK + "patch_embed.proj."),
     (r"^vision_encoder\.backbone\.embeddings\.position_embeddings$", TRUNK + "pos_embed"),
@@ -59,7 +59,7 @@ _POINT_LABELS = range(4)  # background, foreground, and the two corners of a box
 
 
 def sam3_key(key: str) -> str:
-    """Meta's name of the tensor that transformers calls `key` (of the fused or stacked one where they differ)."""
+    """Meta's name for transformers' `key`; for query, key and value their fused tensor, for points a common prefix."""
     for pattern, replacement in _RENAMES:
         renamed, count = re.subn(pattern, replacement, key)
         if count:
@@ -68,10 +68,10 @@ def sam3_key(key: str) -> str:
 
 
 def read(checkpoint: Mapping[str, Tensor], key: str) -> Tensor:
-    """The tensor that transformers calls `key`, out of a checkpoint in the layout of `sam3.pt`.
+    """Reads the tensor that transformers calls `key` from a checkpoint in the layout of `sam3.pt`.
 
     Raises:
-        KeyError: the checkpoint lacks it; the exception's argument is Meta's name of it.
+        KeyError: the checkpoint lacks it; the exception's argument is its name in `sam3.pt`.
     """
     import torch
 
@@ -86,7 +86,7 @@ def read(checkpoint: Mapping[str, Tensor], key: str) -> Tensor:
 
 
 def write(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state of transformers' `Sam3TrackerModel` in the layout of `sam3.pt`; the inverse of `read`."""
+    """Converts a state of transformers' `Sam3TrackerModel` to the layout of `sam3.pt`; the inverse of `read`."""
     import torch
 
     checkpoint: dict[str, Tensor] = {}

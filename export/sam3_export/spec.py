@@ -1,4 +1,4 @@
-"""How a component is described: its tensors, the axes that vary, and how far it may be from PyTorch.
+"""The spec of a component: its tensors, its dynamic axes, and how far it may be from PyTorch.
 
 The components themselves are in `sam3_export.components`.
 """
@@ -10,16 +10,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-# Of the tensors between the models of the repository: one more whenever they change, so that the repository refuses
-# what another version of this project exported.
+# Version of the tensors between the models of the repository. Increase it when they change, so that a repository
+# refuses artifacts that another version of this project exported.
 INTERFACE = 3
-# Axes whose length a request chooses; every other axis is a number.
+# Dynamic axes, whose length depends on the request; every other axis is a number.
 BATCH, POINTS, MASKS = "batch", "points", "masks"
 Axis = str | int
 # Values of tensors, by name.
 Arrays = dict[str, np.ndarray]
 
-# In fp32, of the masks of an artifact and of PyTorch.
+# Lowest IoU of an fp32 artifact's masks with PyTorch's.
 MINIMUM_MASK_IOU = 0.999
 
 
@@ -33,13 +33,13 @@ class TensorSpec:
 
     @property
     def dynamic_axes(self) -> dict[int, str]:
-        """Position and name of the axes that vary."""
+        """Names of the dynamic axes, by position."""
         return {position: axis for position, axis in enumerate(self.axes) if isinstance(axis, str)}
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How far an answer to a golden click is from PyTorch's in fp32, or may be.
+    """How far an answer to a golden click is, or may be, from PyTorch's in fp32.
 
     Attributes:
         logits: the largest difference of low-resolution logits, as a fraction of the largest magnitude in PyTorch's.
@@ -52,7 +52,7 @@ class Drift:
     mask_iou: float
 
     def within(self, bounds: Drift) -> bool:
-        """Whether it is no farther; NaN is."""
+        """Whether every value is within the bounds; NaN is not."""
         return self.logits <= bounds.logits and self.score <= bounds.score and self.mask_iou >= bounds.mask_iou
 
     def __str__(self) -> str:
@@ -60,13 +60,13 @@ class Drift:
 
     @staticmethod
     def worst(drifts: Iterable[Drift]) -> Drift:
-        """The worst of several, in each respect."""
+        """The worst value of each attribute."""
         logits, scores, ious = zip(*((one.logits, one.score, one.mask_iou) for one in drifts), strict=True)
         return Drift(max(logits), max(scores), min(ious))
 
 
-# In each format's precision, both halves one after the other: what a server may do to a golden click. Wider than at the
-# gate, since a GPU rounds another way (TF32, other orders of sums); an engine that is wrong is off by whole units.
+# For each precision, the largest drift of a golden click through a server's encoder and decoder. Wider than in the
+# parity check, because GPUs round differently (TF32, the order of sums); a wrong engine is off by whole units.
 FP32_DRIFT = Drift(logits=0.01, score=0.01, mask_iou=0.98)
 FP16_DRIFT = Drift(logits=0.05, score=0.03, mask_iou=0.95)
 INT8_DRIFT = Drift(logits=0.25, score=0.1, mask_iou=0.85)
@@ -74,13 +74,13 @@ INT8_DRIFT = Drift(logits=0.25, score=0.1, mask_iou=0.85)
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far a component in some precision may be from PyTorch in fp32.
+    """How far a component in one precision may be from PyTorch in fp32.
 
     Attributes:
-        tolerances: for each output the largest absolute difference, as a fraction of the largest magnitude in PyTorch's
-            answer (of 1 where that is smaller).
-        minimum_mask_iou: the IoU of each mask with PyTorch's, at the network's resolution.
-        drift: of a golden click, through all components in this precision.
+        tolerances: for each output, the largest absolute difference as a fraction of the scale. The scale is the
+            largest magnitude in PyTorch's answer, and at least 1.
+        minimum_mask_iou: the lowest IoU of a mask with PyTorch's, at the network's resolution.
+        drift: the largest drift of a golden click through all components in this precision.
     """
 
     tolerances: Mapping[str, float]
@@ -95,7 +95,7 @@ class ComponentSpec:
     Attributes:
         inputs, outputs: in the order of the module's arguments and results.
         tolerances, minimum_mask_iou, drift: in this spec's precision, see `Bounds`.
-        variants: the bounds in other precisions, by name; a precision that is missing is not exported.
+        variants: the bounds in other precisions, by name; it is not exported in a precision that is missing.
     """
 
     model_name: str
@@ -108,7 +108,7 @@ class ComponentSpec:
     variants: Mapping[str, Bounds] = field(default_factory=dict)
 
     def in_precision(self, precision: str) -> ComponentSpec | None:
-        """The same tensors with the bounds of a precision; None where the component is not exported in it."""
+        """The same tensors with the bounds of a precision; None if the component is not exported in it."""
         if precision == "fp32":
             return self
         bounds = self.variants.get(precision)

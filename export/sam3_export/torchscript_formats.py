@@ -1,4 +1,4 @@
-"""The formats for PyTorch: TorchScript by tracing. It declares no names or shapes: arguments go by their order."""
+"""The TorchScript formats, made by tracing. A file declares neither names nor shapes: arguments go by their order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TorchScript:
             traced = torch.jit.trace(module, inputs, check_trace=False)
             frozen = torch.jit.freeze(traced)
             keep_on_host(frozen)
-            # Through memory: where the disk fills up, PyTorch's own file writer ends the whole process.
+            # Through memory: on a full disk, PyTorch's own file writer ends the whole process.
             path.write_bytes(frozen.save_to_buffer())
 
     def load(self, spec: ComponentSpec, path: Path) -> TorchScriptArtifact:
@@ -41,7 +41,7 @@ class TorchScript:
 class TorchScriptFp16(TorchScript):
     """TorchScript in fp16 (see `half_precision`), for GPUs.
 
-    Tracing runs the network, and PyTorch has no fast fp16 on most CPUs (1.5 GFLOP/s on one with AVX-512): without a GPU
+    Tracing runs the network, and PyTorch's fp16 is slow on most CPUs (1.5 GFLOP/s on one with AVX-512): without a GPU,
     SAM 3's own size would take hours.
     """
 
@@ -52,7 +52,7 @@ class TorchScriptFp16(TorchScript):
         if _device().type == "cpu" and parameters > self.largest_on_cpu:
             raise ExportError(
                 f"torchscript-fp16: a network of {parameters / 1e6:.0f} M parameters takes hours in fp16 on a CPU; "
-                "export this format on a machine with a GPU and a build of PyTorch for it"
+                "export this format on a machine with a GPU and a CUDA build of PyTorch"
             )
 
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
@@ -62,7 +62,7 @@ class TorchScriptFp16(TorchScript):
 
 
 class TorchScriptArtifact:
-    """A TorchScript file, on a GPU where PyTorch finds one, else on the CPU."""
+    """A TorchScript file, loaded on a GPU if PyTorch finds one, else on the CPU."""
 
     def __init__(self, spec: ComponentSpec, path: Path) -> None:
         self.spec = spec

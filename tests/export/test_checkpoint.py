@@ -106,7 +106,7 @@ def test_a_directory_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no \\*.safetensors"):
         checkpoint.load(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(ExportError, match="not a SAM 3 checkpoint of transformers"):
+    with pytest.raises(ExportError, match="not a transformers checkpoint of SAM 3"):
         checkpoint.load(str(tmp_path))
 
 

@@ -69,7 +69,7 @@ def test_nobody_sees_the_encoder_of_one_set_beside_the_decoder_of_another(reposi
     wrong: list[object] = []
 
     def watch() -> None:
-        # One look at `current`, through which the links of both models go: it is there at any moment.
+        # Reads `current` once, through which the links of both models go; it exists at any moment.
         current = repository / "sam3" / "exports" / "current"
         while not done.is_set():
             try:
@@ -79,7 +79,7 @@ def test_nobody_sees_the_encoder_of_one_set_beside_the_decoder_of_another(reposi
                 continue
             try:
                 seen = tuple((chosen / model / "model.onnx").read_text() for model in MODEL_NAMES)
-            except FileNotFoundError:  # replaced and deleted since the look
+            except FileNotFoundError:  # replaced and deleted since it was read
                 continue
             if len(set(seen)) != 1:
                 wrong.append(seen)
@@ -175,7 +175,7 @@ def _full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _full_disk_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the file system tells it, when half of the artifact is written."""
+    """The file system reports a full disk when half of the artifact is written."""
     write_bytes = Path.write_bytes
 
     def fill_up(path: Path, data: bytes) -> int:
@@ -188,7 +188,7 @@ def _full_disk_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _unexportable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exporters tell of what they cannot translate by a RuntimeError of many lines."""
+    """For an operation that they cannot translate, the exporters raise a RuntimeError of many lines."""
     from sam3_export.torchscript_formats import TorchScript
 
     def fail(self, module, spec, sample, path) -> None:  # type: ignore[no-untyped-def]
@@ -230,7 +230,7 @@ def test_a_failed_export_leaves_the_repository_as_it_was(
         (["--checkpoint", "nowhere.pt"], "nowhere.pt: no such file or directory"),
         (["--config", "nowhere.json"], "nowhere.json: No such file or directory"),
         (["--checkpoint", __file__], "test_installation.py: not a PyTorch checkpoint"),
-        (["--repository", "nowhere"], "nowhere: no model repository"),
+        (["--repository", "nowhere"], "nowhere: not a model repository"),
     ],
 )
 def test_wrong_arguments_are_told_in_one_line(
@@ -245,7 +245,7 @@ def test_wrong_arguments_are_told_in_one_line(
 def test_an_unknown_format_is_told(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(repository, "--formats", "onnx,tensorflow")
-    assert f"unknown format ['tensorflow']; there are {', '.join(FORMATS)}" in capsys.readouterr().err
+    assert f"unknown format tensorflow; choose from {', '.join(FORMATS)}" in capsys.readouterr().err
 
 
 def test_what_takes_hours_on_this_machine_is_refused_at_once(

@@ -1,8 +1,8 @@
-"""The parts of SAM 3 that Triton serves as models of their own.
+"""The parts of SAM 3 that Triton serves as separate models.
 
-`COMPONENTS` is the one list of them: the exporter goes through it, and the export's report hands it on to `sam3-serve`,
-`sam3 doctor` and the embedding cache. A further component is a module here, its model's folder in `model_repository/`
-and a line in the list, behind those whose answers are its inputs.
+`COMPONENTS` is the only list of them. The exporter iterates over it, and export.json passes it on to `sam3-serve`,
+`sam3 doctor` and the embedding cache. To add a component, add a module here, a folder for its model in
+`model_repository/`, and an entry to the list, after the components whose outputs it takes as inputs.
 """
 
 from sam3_export.components import image_encoder, mask_decoder

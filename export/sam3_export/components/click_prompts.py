@@ -1,4 +1,4 @@
-"""Prompts of points, boxes and masks as the mask decoder takes them, seeded: one to export with, several to compare."""
+"""Seeded prompts of points, boxes and masks for the mask decoder: one to trace it on, several to check it with."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from sam3_export.architecture import Architecture
 from sam3_export.spec import Arrays
 
-# The values of POINT_LABELS: a click, a corner of a box, or the padding point that ends every prompt of Meta's
-# predictor and takes part in attention. Empty slots may follow it, so that prompts of different lengths fit into one
-# batch: nothing attends to them, and the answer is the same as without them.
+# The values of POINT_LABELS: a click, a corner of a box, or the padding point with which Meta's predictor ends every
+# prompt and which takes part in attention. Empty slots may follow it, so that prompts of different lengths fit into one
+# batch. Nothing attends to them, so they do not change the answer.
 FOREGROUND, BACKGROUND, BOX_FIRST, BOX_SECOND, PADDING, EMPTY = 1, 0, 2, 3, -1, -2
 
 SINGLE_TOKEN = (0,)
@@ -20,7 +20,7 @@ CANDIDATE_TOKENS = (1, 2, 3)
 
 @dataclass(frozen=True)
 class PromptShape:
-    """The shape of a batch of prompts, for which coordinates are then drawn: a row of labels for each prompt."""
+    """The shape of a batch of prompts, with one row of labels for each; `prompts` draws the coordinates."""
 
     name: str
     labels: tuple[tuple[int, ...], ...]
@@ -29,7 +29,7 @@ class PromptShape:
 
     @property
     def batch(self) -> int:
-        """How many prompts."""
+        """Number of prompts."""
         return len(self.labels)
 
 
@@ -66,7 +66,7 @@ PARITY_PROMPTS = (
 
 
 def prompts(architecture: Architecture, shape: PromptShape, seed: int) -> Arrays:
-    """The decoder's inputs of a batch of prompts, without the features."""
+    """The decoder's inputs for a batch of prompts, except the features."""
     rng = np.random.default_rng(seed)
     labels = np.array(shape.labels, np.int32)
     coords = rng.uniform(0, 1, (*labels.shape, 2)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What `sam3-export` has to know of a component."""
+"""The description of a component, from which `sam3-export` exports and checks it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs of a component, a batch of any size, and what its PyTorch module answers to them in fp32."""
+    """A batch of inputs of a component, and its PyTorch module's outputs for them in fp32."""
 
     name: str
     inputs: Arrays
@@ -25,26 +25,26 @@ class Case:
 
     @property
     def batch(self) -> int:
-        """How many images or prompts."""
+        """Number of images or prompts."""
         return len(next(iter(self.inputs.values())))
 
 
-# The cases of the components that come earlier in the list, by model name: what they answer is input to later ones.
+# The cases of the components earlier in the list, by model name: their outputs are inputs of later components.
 References = Mapping[str, Sequence[Case]]
 
 
 @dataclass(frozen=True)
 class Component:
-    """A part of SAM 3 that Triton serves as a model of its own.
+    """A part of SAM 3 that Triton serves as a separate model.
 
     Attributes:
         name: of the model in Triton, and of its folder in the model repository.
-        title: for people.
-        spec: its tensors, and the bounds of its parity gate.
-        module: the part of the network, in fp32, that answers the parity cases.
-        served: the same as it is exported, where that differs (features rounded to fp16, say).
-        inputs: named inputs for the parity gate, in fp32.
-        sample: the inputs that an artifact is traced on: a batch of two, since a batch of one would be baked in.
+        title: the name in messages.
+        spec: its tensors, and the bounds of its parity check.
+        module: the part of the network, in fp32, whose outputs are the reference for the parity check.
+        served: makes the module that is exported from it, if they differ (for example, in rounding features to fp16).
+        inputs: named inputs for the parity check, in fp32.
+        sample: the inputs that an artifact is traced on: a batch of two, because tracing bakes in a batch of one.
         weight: its time for one image or prompt, as a share of the image encoder's; for the time estimate.
         cached: whether the embedding cache keeps its outputs.
     """

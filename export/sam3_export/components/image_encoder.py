@@ -1,4 +1,4 @@
-"""The image encoder: pixels to the features that mask decoders need."""
+"""The image encoder: turns pixels into the features that the mask decoder needs."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ NAME = "sam3_image_encoder"
 FEATURES = ("HIGH_RES_FEATURES_0", "HIGH_RES_FEATURES_1", "IMAGE_EMBEDDING")
 # Meta normalises grey levels as (x / 255 - 0.5) / 0.5.
 PIXEL_MEAN = PIXEL_STD = 0.5
-# Features travel and are cached in fp16, in every format: half the memory and half the copies. They are compared
-# with PyTorch's in fp32, so this is the rounding to 11 bits (4.9e-4 of a value), and what the arithmetic adds. Seen
-# of that: 3e-6 with ONNX Runtime, on a tiny network of 4 layers and at SAM 3's own size; 5e-8 with TorchScript.
+# Every format sends and caches features in fp16, which halves memory and copies. They are compared with PyTorch's in
+# fp32, so this covers the rounding to 11 bits (4.9e-4 of a value) and differences in arithmetic. Measured for the
+# latter: 3e-6 with ONNX Runtime, on a tiny network of 4 layers and at SAM 3's own size; 5e-8 with TorchScript.
 TOLERANCE = 6e-4
-# fp16 rounds to 11 bits in every layer. Seen: 2e-3 on the demonstration checkpoint.
+# fp16 rounds to 11 bits in every layer. Measured: 2e-3 on the demonstration checkpoint.
 FP16_TOLERANCE = 2e-2
-# Dynamic quantisation rounds activations and weights to 8 bits. Seen on the demonstration checkpoint: 0.061 at the
-# gate, 0.024 on scenes, and masks that agree with those of fp32 by an IoU of 0.993 on average.
+# Dynamic quantisation rounds activations and weights to 8 bits. Measured on the demonstration checkpoint: 0.061 in the
+# parity check, 0.024 on scenes, and a mean IoU of 0.993 with the masks of fp32.
 INT8_TOLERANCE = 0.1
 _EXPORT_BATCH = 2
-# The batch that the export did not see shows whether its own was baked into the graph; a larger one costs gigabytes at
-# SAM 3's size.
+# A batch size other than the export's shows whether that one was baked into the graph. A batch larger than these costs
+# gigabytes at SAM 3's size.
 _PARITY_BATCHES = (1, 2)
-# Different from the seed of the sample that an artifact is traced on.
+# Differs from the seed of the sample that an artifact is traced on.
 _PARITY_SEED = 1000
 
 
 class ImageEncoder(nn.Module):
-    """Pixels to what the mask decoder needs of an image.
+    """Turns pixels into the features that the mask decoder needs.
 
     Args of `forward`: `pixels` uint8 [B, S, S, 3], RGB, at the network's resolution.
     Returns: (high_res_features_0 [B, C/8, 4g, 4g], high_res_features_1 [B, C/4, 2g, 2g],
@@ -47,7 +47,7 @@ class ImageEncoder(nn.Module):
     def __init__(self, model: Sam3TrackerModel) -> None:
         super().__init__()
         self.backbone = model.vision_encoder.backbone
-        # The neck's last level (x 1/2) is not used by the tracker.
+        # The tracker does not use the neck's last level (x 1/2).
         self.levels = nn.ModuleList(model.vision_encoder.neck.fpn_layers[:3])
         self.conv_s0 = model.mask_decoder.conv_s0
         self.conv_s1 = model.mask_decoder.conv_s1
@@ -67,7 +67,7 @@ class ImageEncoder(nn.Module):
 
 
 class ServedImageEncoder(nn.Module):
-    """An `ImageEncoder` whose features are fp16, as they travel and are cached, whatever it computes in."""
+    """An `ImageEncoder` that returns fp16 features, whatever dtype it computes in."""
 
     def __init__(self, encoder: ImageEncoder) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class ServedImageEncoder(nn.Module):
 
 
 def features(architecture: Architecture) -> tuple[TensorSpec, ...]:
-    """The tensors of the embedding, as the image encoder writes and the mask decoder reads them."""
+    """The features: outputs of the image encoder and inputs of the mask decoder."""
     channels, grid = architecture.fpn_hidden_size, architecture.grid_size
     shapes = ((channels // 8, 4 * grid, 4 * grid), (channels // 4, 2 * grid, 2 * grid), (channels, grid, grid))
     return tuple(TensorSpec(name, "float16", (BATCH, *shape)) for name, shape in zip(FEATURES, shapes, strict=True))

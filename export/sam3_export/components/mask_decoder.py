@@ -1,4 +1,4 @@
-"""The mask decoder: the features of an image and a prompt to masks."""
+"""The mask decoder: turns the features of an image and a prompt into masks."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
 
 NAME = "sam3_mask_decoder"
 LOGIT_TOLERANCE = SCORE_TOLERANCE = 2e-4
-# fp16 rounds to 11 bits in every layer. Seen: 2e-3 on the demonstration checkpoint.
+# fp16 rounds to 11 bits in every layer. Measured: 2e-3 on the demonstration checkpoint.
 FP16_LOGIT_TOLERANCE, FP16_SCORE_TOLERANCE = 2e-2, 1e-2
 FP16_MINIMUM_MASK_IOU = 0.98
-# Different from the seed of the sample that an artifact is traced on.
+# Differs from the seed of the sample that an artifact is traced on.
 _PARITY_SEED = 1000
-# Added to the scores of attention to an empty slot, whose share becomes exactly 0. fp16 holds it with room to spare,
-# and being finite it makes no NaN, as -inf could.
+# Added to the attention scores of an empty slot, so that its softmax weight is exactly 0. It is well within the range
+# of fp16 and, unlike -inf, cannot produce NaN.
 _HIDDEN = -1e4
 
 
 class MaskDecoder(nn.Module):
-    """Features of an image and a prompt to low-resolution logits and scores, best first.
+    """Turns the features of an image and a prompt into low-resolution logits and scores, best first.
 
     Args of `forward` (h = w = 4g, the low-resolution size; 288 for SAM 3):
         image_embedding, high_res_features_0, high_res_features_1: as `ImageEncoder` or `ServedImageEncoder` returns
             them.
         point_coords: fp32 [B, N, 2], (x, y) as fractions of the image's width and height.
         point_labels: int32 [B, N]; 1 foreground, 0 background, 2 and 3 the corners of a box, -1 padding, -2 empty.
-            Meta's predictor puts a box in front of the points and one padding point behind them. Empty slots change
-            nothing, whatever their coordinates: the answer is that of the prompt without them.
+            Meta's predictor puts a box before the points and one padding point after them. Empty slots do not change
+            the answer, whatever their coordinates.
         mask_input: fp32 [B, 1, h, w], logits of an earlier answer; ignored where has_mask_input is false.
         has_mask_input: bool [B, 1].
-        mask_tokens: int32 [B, M], the decoder's mask tokens to answer with: [0] for a single mask,
+        mask_tokens: int32 [B, M], the mask tokens whose masks are returned: [0] for a single mask,
             [1, 2, 3] for the candidates.
     Returns: (mask_logits fp32 [B, M, h, w], scores fp32 [B, M]); scores are the model's own estimates of IoU.
     """
@@ -54,7 +54,7 @@ class MaskDecoder(nn.Module):
         self.prompt_encoder = model.prompt_encoder
         self.decoder = model.mask_decoder
         self.image_size = float(model.prompt_encoder.input_image_size)
-        # A buffer, so that it stays in fp32 where the weights are fp16, as everything that coordinates are made of.
+        # A buffer, so that it stays in fp32 when the weights become fp16, like every encoding of coordinates.
         with torch.no_grad():
             positions = model.get_image_wide_positional_embeddings()
         self.register_buffer("image_positions", positions, persistent=False)
@@ -89,7 +89,7 @@ class MaskDecoder(nn.Module):
     def _sparse(self, coords: Tensor, labels: Tensor) -> Tensor:
         coords, labels = coords.unsqueeze(1) * self.image_size, labels.unsqueeze(1)
         embedded = self.prompt_encoder._embed_points(coords, labels, pad=False)
-        # Hidden is not enough: no share at all of a NaN is still NaN.
+        # The attention bias is not enough: a NaN times a weight of zero is still NaN.
         return embedded.masked_fill((labels == EMPTY).unsqueeze(-1), 0)
 
     def _dense(self, mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
@@ -105,8 +105,8 @@ class MaskDecoder(nn.Module):
         dense: Tensor,
         empty: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Logits [B, 4, h, w] and scores [B, 4] of every mask token: one pass for the first, cut in two by
-        transformers' flag, so it is run without the flag's choice. `empty`, bool [B, N], marks the empty slots."""
+        """Logits [B, 4, h, w] and scores [B, 4] of all mask tokens. transformers' own forward also computes all of
+        them, but its flag returns either the first or the others. `empty`, bool [B, N], marks the empty slots."""
         decoder = self.decoder
         batch, channels, height, width = embedding.shape
         tokens = torch.cat([decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight])
@@ -127,7 +127,7 @@ class MaskDecoder(nn.Module):
         return logits, decoder.iou_prediction_head(tokens[:, 0, 1].float())
 
     def _replace_unstable(self, tokens: Tensor, logits: Tensor, scores: Tensor) -> Tensor:
-        """Token 0 gives way to the best-scored other one where its mask is unstable, as in Meta's predictor."""
+        """Replaces token 0 by the other token with the best score if its mask is unstable, as Meta's predictor does."""
         delta = self.decoder.dynamic_multimask_stability_delta
         inner = (logits[:, 0] > delta).flatten(1).sum(1).float()
         outer = (logits[:, 0] > -delta).flatten(1).sum(1).float()
@@ -159,7 +159,7 @@ def spec(architecture: Architecture) -> ComponentSpec:
             TensorSpec("SCORES", "float32", (BATCH, MASKS)),
         ),
         tolerances={"MASK_LOGITS": LOGIT_TOLERANCE, "SCORES": SCORE_TOLERANCE},
-        # Not in 8 bits: the decoder is small, and matrix products are not where its time goes.
+        # No int8: the decoder is small and spends little of its time in matrix products.
         variants={
             "fp16": Bounds(
                 {"MASK_LOGITS": FP16_LOGIT_TOLERANCE, "SCORES": FP16_SCORE_TOLERANCE},
@@ -171,13 +171,13 @@ def spec(architecture: Architecture) -> ComponentSpec:
 
 
 def _features(references: References) -> Arrays:
-    """What the image encoder answered to all its parity cases, one after the other."""
+    """The image encoder's reference outputs for all its parity cases, concatenated."""
     answers = [case.expected for case in references[image_encoder.NAME]]
     return {name: np.concatenate([answer[name] for answer in answers]) for name in image_encoder.FEATURES}
 
 
 def _inputs(architecture: Architecture, references: References) -> Sequence[tuple[str, Arrays]]:
-    """Prompts of every kind, on features rounded as an artifact gets them."""
+    """Prompts of every kind, with features rounded to the dtype in which an artifact receives them."""
     features = _features(references)
     dtypes = {tensor.name: tensor.dtype for tensor in spec(architecture).inputs}
     inputs = []

@@ -7,14 +7,14 @@ import numpy as np
 from sam3_export.architecture import Architecture
 from sam3_export.spec import Arrays
 
-# Every picture shows a disc and a rectangle. Positions are fractions of its side, in the order x, y.
+# Every picture shows a disc and a rectangle. Positions are (x, y), as fractions of its side.
 DISC_CENTRE, DISC_RADIUS = (0.32, 0.36), 0.17
 RECTANGLE = (0.55, 0.5, 0.87, 0.86)
 _DISC_COLOUR, _RECTANGLE_COLOUR = (215, 60, 50), (40, 90, 200)
 
 
 def pixels(architecture: Architecture, batch: int, seed: int) -> Arrays:
-    """`PIXELS`: smooth colour waves with grain, nearer to photos than plain noise, and two things to click on."""
+    """`PIXELS`: smooth colour waves with grain, which resemble photos more than noise does, and two things to click."""
     rng = np.random.default_rng(seed)
     axis = np.linspace(0, 2 * np.pi, architecture.image_size)
     waves = rng.uniform(1, 4, (batch, 2, 3)), rng.uniform(0, 2 * np.pi, (batch, 2, 3))

@@ -1,4 +1,4 @@
-"""transformers' two-way transformer, called layer by layer: it has no argument for tokens that nobody may see."""
+"""Runs transformers' two-way transformer layer by layer, because its forward takes no mask for tokens to ignore."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def two_way(
     transformer: Sam3TrackerTwoWayTransformer, tokens: Tensor, image: Tensor, positions: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """What `transformer` answers, with a bias on how much each token is seen.
+    """Runs `transformer` with a bias on the attention to each token.
 
     Args:
         tokens: fp32 [B, 1, T, C], the decoder's own tokens and the prompt's.
         image: fp32 [B, C, g, g]; positions: the same shape, the image's positional embedding.
-        bias: fp32 [B, 1, 1, T], added to what enters the softmax wherever tokens are attended to: by each other and
-            by the image. Tokens that attend to the image need none: they do not see each other there. None is zero.
+        bias: fp32 [B, 1, 1, T], added to the attention scores wherever tokens are the keys: in self-attention, and in
+            attention from the image. In attention to the image the keys are pixels, so none is needed. None is zero.
     Returns: (tokens [B, 1, T, C], image [B, 1, g * g, C]).
     """
     pixels, positions = (grid.flatten(2).transpose(1, 2).unsqueeze(1) for grid in (image, positions))
@@ -41,7 +41,7 @@ def _block(
     positions: Tensor,
     bias: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """One block. `tokens` as they came in are the positional embedding of `seen`, what they have become."""
+    """One block. `tokens`, as first passed in, are the positional embedding of `seen`, their current values."""
     if block.skip_first_layer_pe:
         seen, _ = block.self_attn(seen, seen, seen, bias)
     else:

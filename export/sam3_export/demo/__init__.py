@@ -1,4 +1,4 @@
-"""The demonstration checkpoint, which `sam3-export` takes by default. The folder demo/ of the project trains it."""
+"""The demonstration checkpoint, the default of `sam3-export`. The project's folder demo/ trains it."""
 
 from pathlib import Path
 

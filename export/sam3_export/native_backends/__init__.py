@@ -1,9 +1,9 @@
 """Checks a model repository against the rules of Triton's own C++ backends, which the stand-ins do not enforce.
 
 Triton's core refuses ensembles, warm-ups and other fields that are wrong when it loads a model, with any backend, so
-there are no rules for those here (tests/live/test_core_refuses.py). docs/native-backends.md says where each rule was
-read. The rules are those of Triton 24.10 (2.51), with ONNX Runtime 1.19 and PyTorch 2.5. Later releases read
-everything that is accepted here; their additions are refused.
+there are no rules for those here (tests/live/test_core_refuses.py). docs/native-backends.md names the source of each
+rule. The rules are those of Triton 24.10 (2.51), with ONNX Runtime 1.19 and PyTorch 2.5. Later releases accept
+everything that is accepted here; what they add is refused.
 """
 
 from __future__ import annotations

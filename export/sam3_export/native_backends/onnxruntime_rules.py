@@ -9,10 +9,10 @@ from typing import Any
 from sam3_export.native_backends import accelerators, parameters
 from sam3_export.native_backends.repository import Finding, Findings, Model, Tensor, data_type
 
-# The newest that ONNX Runtime 1.19 reads, which Triton 24.10 bundles; opsets by domain of operators.
+# The newest versions that ONNX Runtime 1.19 reads, which Triton 24.10 bundles; opsets by operator domain.
 NEWEST_IR_VERSION = 10
 NEWEST_OPSETS = {"": 21, "ai.onnx": 21, "ai.onnx.ml": 5, "com.microsoft": 1}
-# Protobuf reads no larger messages.
+# Protobuf's limit.
 _LARGEST_FILE = 2**31 - 1
 _DATA_TYPES = {
     "FLOAT": "TYPE_FP32",

@@ -1,6 +1,6 @@
 """The parameters that each backend reads in a config, and the values that it accepts (Triton 24.10).
 
-A backend silently ignores a name that it does not know, so a typing error goes unnoticed. An unknown option of
+A backend silently ignores a name that it does not know, so a typo goes unnoticed. An unknown option of
 TensorRT stops the model from loading.
 """
 
@@ -124,7 +124,7 @@ CUDA_ONLY_IN_PARAMETERS = (
 
 
 def misread(given: Mapping[str, str], known: Mapping[str, str], reader: str) -> Iterator[str]:
-    """Names that `reader` does not read, and values that it does not accept, a message each."""
+    """A message for each name that `reader` does not read, and for each value that it does not accept."""
     for name, value in given.items():
         if name not in known:
             yield f"{reader} does not read the parameter {name!r}"

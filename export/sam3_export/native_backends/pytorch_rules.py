@@ -21,7 +21,7 @@ from sam3_export.native_backends.repository import Finding, Findings, Model, dat
 if TYPE_CHECKING:
     import torch
 
-# The newest that PyTorch 2.5 reads, which Triton 24.10 bundles.
+# The newest version that PyTorch 2.5 reads, which Triton 24.10 bundles.
 NEWEST_FILE_FORMAT = 10
 _DATA_TYPES = {f"TYPE_{name}" for name in ("BOOL", "UINT8", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64")}
 _INDEXED = re.compile(r"__(\d+)$")
@@ -134,7 +134,7 @@ def _indexed(names: list[str], count: int) -> Findings:
 
 
 def together(models: Iterable[Model]) -> Iterable[tuple[Model, Finding]]:
-    """PyTorch accepts a number of inter-op threads once in a process; Triton 24.10 ends at the second attempt."""
+    """PyTorch accepts a number of inter-op threads only once in a process; Triton 24.10 exits at the second attempt."""
     setting = [model for model in models if model.config.backend == "pytorch" and _ONCE in model.parameters]
     for model in setting[1:]:
         yield model, Finding(f"{setting[0].name} sets {_ONCE} already, and only one model may")

@@ -14,7 +14,7 @@ DEFAULT_PROFILE = "default"
 PROFILES = "ensemble_configs"
 # The backends whose models sam3-export writes.
 EXPORTED = ("onnxruntime", "pytorch")
-# What a backend opens where the config names no file.
+# The files that backends open if the config names none.
 _DEFAULT_FILES = {"onnxruntime": "model.onnx", "pytorch": "model.pt", "python": "model.py"}
 
 
