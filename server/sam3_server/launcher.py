@@ -1,4 +1,4 @@
-"""Starts a `tritonserver` over a model repository, waits until it serves, and stops it without a trace."""
+"""Starts `tritonserver` on a model repository, waits until it serves, and stops it without leaving anything behind."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from sam3_server.layout import SWAP_LOCK, check_artifacts
 from sam3_server.model_processes import ModelProcess, model_processes, remove_shared_memory
 from sam3_server.ports import LOOPBACK, Ports, check_free
 
-# SAM 3 at full size takes two minutes to load and to answer its first click on two cores; a slow disk more.
+# SAM 3 at full size takes two minutes to load and answer its first click on two cores, more with a slow disk.
 READY_TIMEOUT_S = 600.0
-# How long requests under way may take at a stop before the server is killed.
+# How long a stopping server waits for running requests before it is killed.
 STOP_TIMEOUT_S = 30
 
 _LOAD_FAILURE = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*)")
@@ -38,7 +38,7 @@ _KIND = re.compile(r"^(\w[\w ]*: )?(TritonModelException: )?")
 
 
 class TritonServer:
-    """A running Triton, as a context manager; `log` receives what it prints."""
+    """A running Triton, as a context manager; `log` receives its output."""
 
     def __init__(
         self,
@@ -51,8 +51,8 @@ class TritonServer:
     ) -> None:
         """
         Args:
-            profile: one of those in `ensemble_configs/` beside the repository; None: the repository's own configs.
-            flags: further ones for `tritonserver`.
+            profile: a folder of `ensemble_configs/` beside the repository; None: the repository's own configs.
+            flags: more flags for `tritonserver`.
         """
         self.repository = repository
         self.profile = profile
@@ -100,7 +100,7 @@ class TritonServer:
         """Starts the server and returns once it has answered a first click.
 
         Raises:
-            ServerError: a port in use, an artifact missing, a model that fails to load, ...
+            ServerError: a port is in use, an artifact is missing, a model fails to load, ...
         """
         self._failures.clear()
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -117,9 +117,9 @@ class TritonServer:
             raise
 
     def fault(self) -> str | None:
-        """What is wrong with a server that was started, by the look of its processes; None: nothing.
+        """Describes the process of a started server that has ended; None if all are running.
 
-        Triton does not start the process of a Python model again, nor does it call itself unready.
+        Triton does not restart the process of a Python model, and stays "ready" without it.
         """
         assert self._process is not None
         if (code := self._process.poll()) is not None:
@@ -130,12 +130,12 @@ class TritonServer:
         return None
 
     def stop(self, grace_s: float = STOP_TIMEOUT_S + 5) -> None:
-        """Stops the server and everything that it started; harmless where it does not run.
+        """Stops the server and everything that it started; does nothing if it is not running.
 
         Args:
-            grace_s: how long requests under way may take before they are cut off.
+            grace_s: seconds that running requests may take before they are cut off.
         """
-        with self._cleanup:  # whatever happens, a second Ctrl-C say
+        with self._cleanup:  # whatever happens, such as a second Ctrl-C
             process = self._process
             if process is None:
                 return
@@ -145,7 +145,7 @@ class TritonServer:
             except subprocess.TimeoutExpired:
                 pass
             finally:
-                # Whatever of its process group is left: the server itself, or stubs of the Python backend.
+                # Kills what is left of its process group: the server itself, or stubs of the Python backend.
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -153,12 +153,12 @@ class TritonServer:
 
     def _check(self) -> None:
         if not (self.repository / "sam3" / "config.pbtxt").is_file():
-            raise ServerError(f"{self.repository}: no model repository (sam3/config.pbtxt is missing)")
+            raise ServerError(f"{self.repository}: not a model repository (sam3/config.pbtxt is missing)")
         for folder in self.repository.iterdir():
             if folder.is_dir() and not _holds_files(folder):
                 raise ServerError(
                     f"{folder}: an empty folder, which Triton takes for a model; delete it "
-                    "(an update that removes a model leaves what Python has cached there)"
+                    "(an update that removes a model leaves Python's cache behind)"
                 )
         check_artifacts(self.repository)
         for name, port in (("http", self.ports.http), ("grpc", self.ports.grpc), ("metrics", self.ports.metrics)):
@@ -197,7 +197,7 @@ class TritonServer:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C reaches the launcher alone, which stops the server in order
+            start_new_session=True,  # Ctrl-C reaches only the launcher, which then stops the server
         )
         reader = threading.Thread(target=self._pass_log_on, args=(self._process,), daemon=True)
         reader.start()
@@ -209,9 +209,9 @@ class TritonServer:
             self._log.write(line)
             self._log.flush()
             if failure := _LOAD_FAILURE.search(line) or _TABLE_FAILURE.search(line.rstrip()):
-                # Triton writes a message of many lines, a traceback say, as one line; the first part says it.
+                # Triton writes a message of many lines, such as a traceback, as one line; its first part is enough.
                 reason = _KIND.sub("", failure["reason"].strip('" \n').split("\\n")[0])
-                reason = reason.replace(str(self._served), str(self.repository))  # where a user finds it
+                reason = reason.replace(str(self._served), str(self.repository))  # the path that the user knows
                 self._failures.append(f"the model {failure['model']} failed to load: {reason}")
 
     def _wait_until_ready(self, deadline: float) -> None:
@@ -226,31 +226,31 @@ class TritonServer:
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
-        raise ServerError(f"not ready after {READY_TIMEOUT_S:.0f} s")
+        raise ServerError(f"tritonserver was not ready after {READY_TIMEOUT_S:.0f} s")
 
     def _warm_up(self, deadline: float) -> None:
-        """A first click, so that no user pays for what is set up lazily; a server that fails it is of no use."""
+        """Sends a first click, so that no user waits for lazy initialisation; a server that fails it cannot be used."""
         with Sam3Client(self.grpc_url) as client:
             while True:
                 try:
                     client.probe()
                     return
-                except (DeadlineExceededError, ServerUnavailableError) as error:  # the encoder is still at it
+                except (DeadlineExceededError, ServerUnavailableError) as error:  # the encoder is still running
                     if fault := self.fault():
                         raise ServerError(fault) from error
                     if time.monotonic() > deadline:
-                        raise ServerError(f"no first click after {READY_TIMEOUT_S:.0f} s: {error}") from error
+                        raise ServerError(f"no answer to a click after {READY_TIMEOUT_S:.0f} s: {error}") from error
                 except Sam3Error as error:
                     raise ServerError(f"the first click failed: {error}") from error
 
 
 def _holds_files(folder: Path) -> bool:
-    """Whether there is anything in it but Python's caches."""
+    """Whether the folder holds any file except Python's caches."""
     return any(path.is_file() and path.parent.name != "__pycache__" for path in folder.rglob("*"))
 
 
 def _refuse_repeated(flags: Sequence[str], command: Sequence[str]) -> None:
-    own = {part.split("=")[0] for part in command} - {"--backend-config"}  # which may be given many times
+    own = {part.split("=")[0] for part in command} - {"--backend-config"}  # may be given many times
     for name in (flag.split("=")[0] for flag in flags):
         if name in own:
             raise ServerError(f"{name} is set by sam3-serve itself; see sam3-serve --help")
@@ -258,9 +258,9 @@ def _refuse_repeated(flags: Sequence[str], command: Sequence[str]) -> None:
 
 @contextmanager
 def _loading(repository: Path) -> Iterator[None]:
-    """Keeps sam3-export from swapping the artifacts while they are being loaded."""
+    """Keeps sam3-export from replacing the artifacts while Triton loads them."""
     lock = repository / SWAP_LOCK
-    if not lock.exists():  # a repository that was copied without it has no exporter to wait for
+    if not lock.exists():  # a copied repository may lack it; nobody exports into that
         yield
         return
     with lock.open() as file:

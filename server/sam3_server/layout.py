@@ -1,4 +1,4 @@
-"""Where `sam3-export` puts artifacts in a model repository; tests/test_layout.py holds the packages to each other."""
+"""Where `sam3-export` puts artifacts in a model repository; tests/test_layout.py keeps the packages in agreement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EXPORT_FIRST = "run sam3-export --checkpoint PATH"
 
 
 def check_artifacts(repository: Path) -> None:
-    """Makes sure that each component of the installed export is where Triton looks for it.
+    """Checks that each component of the installed export is where Triton looks for it.
 
     Raises:
         ServerError: nothing was exported, the report cannot be read, or a component's version folder is missing.

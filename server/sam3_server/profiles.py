@@ -1,4 +1,4 @@
-"""Profiles: what `ensemble_configs/<profile>/` changes in the repository for one way of deploying."""
+"""Profiles: the configs in `ensemble_configs/<profile>/`, which replace the repository's own in one deployment."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from sam3_server.errors import ServerError
 from sam3_server.layout import CURRENT
 
 CONFIGS = "ensemble_configs"
-# To ONNX Runtime 0 means all cores of the host, in a container with a share of them too.
+# ONNX Runtime reads 0 as all cores of the host, even in a container that may use only some of them.
 _ALL_CORES = re.compile(r'(key: *"intra_op_thread_count" *value *\{ *string_value: *")0(")')
 
-# ONNX Runtime finds an engine by the names of file and tensors, whatever the weights.
+# ONNX Runtime looks up an engine by the names of file and tensors, whatever the weights.
 _ENGINES = re.compile(r'(key: *"trt_engine_cache_path" *value: *"[^"]*)(")')
 
 
 def lay_out(repository: Path, profile: str, folder: Path) -> None:
-    """Fills an empty folder with links that make up the repository with a profile's configs in the place of its own.
+    """Fills an empty folder with links to the repository, and with a profile's configs instead of its own.
 
-    The repository itself stays as it is: it may be mounted read-only, and be served with several profiles at one time.
-    Nor does Triton fall back without a word to a model's own config, as with `--model-config-name` where a file lacks.
+    The repository is not changed, so it may be mounted read-only and be served with several profiles at one time.
+    Unlike with `--model-config-name`, Triton never silently falls back to a model's own config if a file is missing.
 
     Raises:
-        ServerError: there is no such profile, or it names a model that the repository lacks.
+        ServerError: the profile does not exist, or names a model that the repository lacks.
     """
     repository = repository.resolve()
     configs = _configs(repository.parent / CONFIGS, profile)
@@ -33,7 +33,7 @@ def lay_out(repository: Path, profile: str, folder: Path) -> None:
             raise ServerError(f"{config} is for a model that {repository} does not have")
     for model in (entry for entry in repository.iterdir() if entry.is_dir()):
         if model.name not in configs:
-            # A Python model finds sam3/exports by `..`, which leads from here to the repository itself.
+            # A Python model reads ../sam3/exports; through this link, `..` is the repository itself.
             (folder / model.name).symlink_to(model)
             continue
         (folder / model.name).mkdir()
@@ -45,12 +45,12 @@ def lay_out(repository: Path, profile: str, folder: Path) -> None:
 
 
 def _for_this_machine(config: str) -> str:
-    """A config with a thread for each core that may be used, where it leaves their number to ONNX Runtime."""
+    """Sets one thread for each usable core, if the config leaves their number to ONNX Runtime."""
     return _ALL_CORES.sub(rf"\g<1>{usable_cores()}\g<2>", config)
 
 
 def _for_this_export(config: str, repository: Path) -> str:
-    """A config whose TensorRT engines have a folder for each export, so that none is taken for another's."""
+    """Gives TensorRT's engines a folder for each export, so that none is used for another export."""
     export = (repository / CURRENT).resolve().name
     return _ENGINES.sub(rf"\g<1>/{export}\g<2>", config)
 

@@ -254,10 +254,10 @@ def replace(path: Path, content: bytes) -> None:
         (with_a_report_of_nothing, "export.json names no artifact of sam3_image_encoder"),
         (with_a_cut_file, r"sam3_mask_decoder/model.onnx has 0 bytes, not the \d+ of its export"),
         (without_a_file, "sam3_image_encoder/model.pt is missing"),
-        (with_a_link_to_nothing, "sam3_image_encoder/1 is a link that leads nowhere"),
+        (with_a_link_to_nothing, "sam3_image_encoder/1 is a broken link"),
         (with_a_link_elsewhere, "sam3_image_encoder/1 is .*sam3_preprocess/1, not the exported"),
         (without_a_link, "sam3_mask_decoder/1 is missing"),
-        (without_its_configs, "is no model repository"),
+        (without_its_configs, "is not a model repository"),
     ],
 )
 def test_incomplete_artifacts(server, artifacts: Path, doctor: Doctor, harm: Callable[[Path], None], told: str) -> None:

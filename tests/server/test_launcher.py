@@ -57,7 +57,7 @@ def test_a_missing_artifact_is_told(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_repository_is_told(tmp_path: Path) -> None:
-    assert "no model repository" in fails(tmp_path)
+    assert "not a model repository" in fails(tmp_path)
 
 
 def test_what_is_left_of_a_removed_model_is_told(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ EXPORT_AGAIN = "install them with sam3-export --checkpoint PATH --repository DIR
 
 
 def check_repository(repository: Path) -> Iterator[Finding]:
-    """Whether the set of artifacts is whole, and what it was made of."""
+    """Checks that the set of artifacts is complete, and describes it."""
     if not (repository / "sam3" / "config.pbtxt").is_file():
-        yield fault("repository", f"{repository} is no model repository (it has no sam3/config.pbtxt)", "--repository")
+        text = f"{repository} is not a model repository (sam3/config.pbtxt is missing)"
+        yield fault("repository", text, "name another one with --repository")
         return
     path = repository / CURRENT / REPORT
     try:
@@ -47,7 +48,7 @@ def _described(report: dict[str, Any]) -> str:
 def _check_model(repository: Path, model: str, artifacts: dict[str, int]) -> Finding:
     link, target = repository / model / "1", repository / CURRENT / model
     if not link.is_dir():
-        state = "is a link that leads nowhere" if link.is_symlink() else "is missing"
+        state = "is a broken link" if link.is_symlink() else "is missing"
         return fault("artifacts", f"{link} {state}", EXPORT_AGAIN)
     if link.resolve() != target.resolve():
         return fault("artifacts", f"{link} is {link.resolve()}, not the exported {target.resolve()}", EXPORT_AGAIN)

@@ -15,8 +15,8 @@ from sam3_triton.errors import DeadlineExceededError, Sam3Error, ServerUnavailab
 from sam3_triton.wire import Address
 
 ENCODER, CACHE = "sam3_image_encoder", "sam3_embedding_cache"
-# What every repository of this project serves. The components that sam3-export writes are told from the server's
-# configs, by their backend.
+# The models that every repository of this project serves. Which of a server's models are components, written by
+# sam3-export, shows in the backends that their configs name.
 MODELS = ("sam3", "sam3_encode", CACHE, "sam3_preprocess", ENCODER, "sam3_mask_postprocess")
 _PREFIX = "sam3"
 _EXPORTED_BACKENDS = ("onnxruntime", "pytorch")
@@ -31,14 +31,14 @@ _BYTES = {"TYPE_FP32": 4, "TYPE_FP16": 2, "TYPE_BF16": 2}
 
 @dataclass(frozen=True)
 class Configs:
-    """The models' configs as loaded; for a model whose config could not be read, the reason."""
+    """The models' configs as loaded, and for each config that could not be read, the reason."""
 
     by_model: dict[str, dict[str, Any]]
     missing: dict[str, str]
 
     @classmethod
     def of(cls, inspector: Inspector) -> Configs:
-        """Asks for the configs of all models that the server knows."""
+        """Reads the configs of all models that the server knows."""
         configs, missing = {}, {}
         try:
             names = {entry["name"] for entry in inspector.models() if entry["name"].startswith(_PREFIX)}
@@ -57,11 +57,11 @@ class Configs:
         return [model for model, config in self.by_model.items() if config.get("backend") in _EXPORTED_BACKENDS]
 
     def lacking(self, *models: str) -> str:
-        """Why not all of these are there; empty where they are."""
+        """Why one of these configs is missing; empty if all are there."""
         return next((self.missing[model] for model in models if model in self.missing), "")
 
     def parameter(self, model: str, name: str) -> str | None:
-        """A parameter of a model's config."""
+        """A parameter of a model's config; None if it is not set."""
         value: str | None = self.by_model[model].get("parameters", {}).get(name, {}).get("string_value")
         return value
 
@@ -71,7 +71,7 @@ class Configs:
         return {str(group.get("kind", "KIND_AUTO")).removeprefix("KIND_") for group in groups}
 
     def is_stand_in(self, model: str) -> bool:
-        """Whether this project's stand-in runs it, in the place of a native backend."""
+        """Whether this project's stand-in backend runs the model instead of a native one."""
         return self.by_model[model].get("runtime") == "model.py"
 
     def largest_batch(self, model: str) -> int:
@@ -79,7 +79,7 @@ class Configs:
         return max(1, int(self.by_model[model].get("max_batch_size", 0)))
 
     def bytes_per_image(self) -> int | None:
-        """What one image takes in the cache; None where the encoder's config leaves the axes open."""
+        """Bytes of one image in the cache; None if the encoder's config leaves axes open."""
         outputs = self.by_model[ENCODER].get("output", [])
         sizes = [
             _BYTES.get(str(output.get("data_type")), 0) * prod(max(0, int(axis)) for axis in output.get("dims", [0]))
@@ -89,7 +89,7 @@ class Configs:
 
 
 def check_server(inspector: Inspector, address: Address) -> tuple[bool, list[Finding]]:
-    """Whether a server answers, and what it says of itself."""
+    """Checks whether a server answers and is ready, and which version it is."""
     try:
         metadata, live, ready = inspector.metadata(), inspector.is_live(), inspector.is_ready()
     except Sam3Error as error:
@@ -121,7 +121,7 @@ def check_models(inspector: Inspector) -> Iterator[Finding]:
     try:
         index = inspector.models()
     except Sam3Error as error:
-        yield skipped("models", f"the server does not tell its repository's index ({error})")
+        yield skipped("models", f"the server does not list its models ({error})")
         return
     models = sorted({*MODELS, *(entry["name"] for entry in index if entry["name"].startswith(_PREFIX))})
     states = {model: [entry for entry in index if entry.get("name") == model] for model in models}
@@ -135,31 +135,31 @@ def check_models(inspector: Inspector) -> Iterator[Finding]:
             yield fault("models", f"{model} is missing in the server's repository", "copy it there, and restart")
             continue
         entry = states[model][0]
-        state = entry.get("state", "").lower() or "in the repository and was never loaded"
+        state = entry.get("state", "").lower() or "in the repository but was never loaded"
         reason = f": {entry['reason']}" if entry.get("reason") else ""
         yield fault("models", f"{model} is {state}{reason}", _LOADING.get(state, "load it, or restart the server"))
 
 
 def check_profile(configs: Configs) -> Finding:
-    """Whether all components were loaded for the same way of deploying, and which."""
+    """Checks that all components were loaded with the same profile, and says which."""
     if reason := configs.lacking(ENCODER):
         return skipped("profile", reason)
     profiles = {model: configs.parameter(model, "profile") for model in configs.components}
     if len(set(profiles.values())) > 1:
         text = "the profiles differ: " + ", ".join(f"{_title(model)} {name!r}" for model, name in profiles.items())
         advice = (
-            "start it by sam3-serve --profile, or lay ensemble_configs/<profile>/<model>.pbtxt beside each model as "
-            "configs/<profile>.pbtxt: Triton takes config.pbtxt without a word where one is missing"
+            "start it with sam3-serve --profile, or copy ensemble_configs/<profile>/<model>.pbtxt to "
+            "<model>/configs/<profile>.pbtxt for each model: Triton silently uses config.pbtxt if one is missing"
         )
         return fault("profile", text, advice)
     (name,) = set(profiles.values())
     if name is None:
-        return warning("profile", "the configs name none", "write the parameter `profile` into them")
+        return warning("profile", "the configs name no profile", "add the parameter `profile` to them")
     return ok("profile", f"{name}, for {' and '.join(map(_title, profiles))}")
 
 
 def check_instances(configs: Configs) -> Finding:
-    """What runs the components, and where."""
+    """Says which backend runs each component, and on what."""
     if reason := configs.lacking(ENCODER):
         return skipped("instances", reason)
     parts = []
@@ -178,7 +178,7 @@ def _title(model: str) -> str:
 
 
 def check_click(url: str) -> Finding:
-    """A real click, which goes through every model."""
+    """Sends a real click, which goes through every model."""
     started = time.monotonic()
     try:
         with Sam3Client(url) as client:
@@ -188,7 +188,7 @@ def check_click(url: str) -> Finding:
         return fault("click", str(error), advice)
     except ServerUnavailableError as error:
         dead = "process has died" in str(error)
-        advice = "restart the server (sam3-serve does so by itself)" if dead else "see what is not ready above"
+        advice = "restart the server (sam3-serve does so by itself)" if dead else "see above what is not ready"
         return fault("click", str(error), advice)
     except Sam3Error as error:
         return fault("click", str(error), "see the server's log")
@@ -196,18 +196,18 @@ def check_click(url: str) -> Finding:
 
 
 def check_cache(configs: Configs) -> Finding:
-    """How many images the cache has room for."""
+    """Checks how many images the cache has room for."""
     if reason := configs.lacking(CACHE):
         return skipped("cache", reason)
     text = configs.parameter(CACHE, "cache_bytes")
     if text is None or not text.isdecimal():
-        return skipped("cache", f"the config of {CACHE} has no number as its parameter cache_bytes, but {text!r}")
+        return skipped("cache", f"the parameter cache_bytes of {CACHE} is not a number, but {text!r}")
     budget, known = int(text), None if ENCODER in configs.missing else configs.bytes_per_image()
     image = known or SAM3_BYTES_PER_IMAGE
-    size = f"{megabytes(image)}{'' if known else ', as those of SAM 3 in fp32 are'}"
+    size = f"{megabytes(image)}{'' if known else ', assuming SAM 3'}"
     if budget == 0:
-        return warning("cache", "keeps nothing: every click pays for the encoder", "raise cache_bytes (docs/cache.md)")
+        return warning("cache", "keeps nothing: every click runs the encoder", "raise cache_bytes (docs/cache.md)")
     if budget < image:
-        text = f"its {megabytes(budget)} have no room for one image ({size})"
+        text = f"its {megabytes(budget)} are too few for one image ({size})"
         return warning("cache", text, "raise cache_bytes (docs/cache.md)")
     return ok("cache", f"{megabytes(budget)}, room for {budget // image} images ({size} each)")
