@@ -42,7 +42,7 @@ def test_sixteen_bits_of_grey_become_the_upper_eight() -> None:
 
 
 def test_pixels_of_thirty_two_bits_are_refused() -> None:
-    with pytest.raises(ImageError, match="numbers of 32 bits"):
+    with pytest.raises(ImageError, match="its pixels have 32 bits"):
         decode(encoded(Image.new("F", (8, 8)), "TIFF"))
 
 

@@ -1,4 +1,4 @@
-"""The kinds of errors that a caller is told, and which of them a failed encode is. Knows nothing of Triton."""
+"""The kinds of errors that a caller gets, and the kind of a failed encode. Independent of Triton."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import re
 from enum import Enum, auto
 
 ENCODE_MODEL = "sam3_encode"
-# An error loses its code on the way back from ENCODE_MODEL. sam3_preprocess begins its own with this text.
+# Triton drops an error's code on the way back from ENCODE_MODEL. sam3_preprocess starts its messages with this text.
 INVALID_IMAGE = "invalid image: "
-# In Triton's words: not loaded, and stopping. Triton says the first where models are loaded one by one and ENCODE_MODEL
-# is not among them yet. (Asking is_model_ready while the server starts would abort it: Triton 2.51.)
+# Triton's messages for a model that is not loaded, and for a server that stops. The first also appears while models are
+# loaded one by one, before ENCODE_MODEL. (Calling is_model_ready while the server starts would abort it: Triton 2.51.)
 NOT_READY = (f"Model '{ENCODE_MODEL}' is not ready", "Server not ready")
-# Triton puts these in front of an error of an inner model; the caller did not ask for ENCODE_MODEL.
+# Triton's prefix to the error of an inner model. It is removed, because callers do not know ENCODE_MODEL.
 _ENSEMBLE_PREFIX = re.compile(r"^(in ensemble '[^']*', )+")
 
 
 class ErrorKind(Enum):
-    """Whose fault an error is. The names are those of Triton's error codes."""
+    """The kind of an error, with the name of Triton's error code."""
 
     INVALID_ARG = auto()
-    """The request makes no sense."""
+    """The request is invalid."""
     NOT_FOUND = auto()
     """The image is not cached, and its bytes were not given."""
     UNAVAILABLE = auto()
-    """It may work later."""
+    """A later attempt may succeed."""
     CANCELLED = auto()
     """The caller has gone."""
     INTERNAL = auto()
-    """A fault of the server."""
+    """The server failed."""
 
 
 class EncodeError(Exception):
@@ -42,7 +42,7 @@ class EncodeError(Exception):
 
 
 def kind_of(message: str) -> ErrorKind:
-    """The kind of an encode's error, by its text alone."""
+    """The kind of an encode's error, judged by its message alone."""
     if message.startswith(INVALID_IMAGE):
         return ErrorKind.INVALID_ARG
     if any(words in message for words in NOT_READY):

@@ -1,4 +1,4 @@
-"""Policy of the embedding cache: what is kept, who waits for whom. Knows nothing of Triton."""
+"""Policy of the embedding cache: what it keeps, and who waits for which encode. Independent of Triton."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 
 class Sized(Protocol):
-    """What the cache keeps: anything that knows its size in bytes."""
+    """Anything that knows its size in bytes; the cache keeps these."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes that keeping it costs."""
+        """Size in bytes."""
 
 
 Embedding = TypeVar("Embedding", bound=Sized)
@@ -28,7 +28,7 @@ class NotCachedError(LookupError):
 
 
 class BusyError(RuntimeError):
-    """As many images as allowed are in flight."""
+    """The largest allowed number of images is in flight."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class Limits:
     """The bounds of a cache; each is a parameter of the same name in the model's config.
 
     Raises:
-        ValueError: a bound that makes no sense.
+        ValueError: a bound is too small.
     """
 
     cache_bytes: int
-    """Bytes of embeddings to keep at most; 0 keeps none."""
+    """Maximum bytes of embeddings to keep; 0 keeps none."""
     max_inflight_encodes: int
-    """Images being encoded or waiting for it at one time, at least 1; a miss beyond it is refused."""
+    """Maximum number of images being encoded or waiting for it, at least 1; further misses are refused."""
     max_concurrent_encodes: int
-    """How many of those are handed to the encoder at one time, at least 1; the others can still be dropped."""
+    """Maximum number of images given to the encoder at one time, at least 1; those that wait can still be dropped."""
     ttl_seconds: float = 0.0
-    """Seconds after which an embedding is encoded anew; 0: never."""
+    """Seconds after which an embedding expires; 0: never."""
 
     def __post_init__(self) -> None:
         for name, _, least in _PARAMETERS:
@@ -55,10 +55,10 @@ class Limits:
 
     @classmethod
     def parse(cls, texts: Mapping[str, str]) -> Limits:
-        """The bounds from a config's parameters, which are text; others among them are left alone.
+        """Reads the bounds from a config's parameters, which are text; ignores other parameters.
 
         Raises:
-            ValueError: one is missing, not a number, or makes no sense.
+            ValueError: a bound is missing, not a number, or too small.
         """
         values: dict[str, Any] = {}
         for name, kind, _ in _PARAMETERS:
@@ -90,17 +90,17 @@ def _gauge(help_text: str) -> Any:
 
 @dataclass
 class CacheStats:
-    """Counts since the start, and gauges of what is now; each field's metadata holds its `help` text."""
+    """Counts since the start, and gauges of the current state; each field's metadata holds its `help` text."""
 
     hits: int = _counter("Requests answered from the cache")
     misses: int = _counter("Requests that asked for an encode")
-    coalesced: int = _counter("Requests that joined an encode that another one had asked for")
+    coalesced: int = _counter("Requests that joined an encode of another request")
     rejected: int = _counter("Requests refused because max_inflight_encodes images were in flight")
-    not_found: int = _counter("Requests with an id alone that was not cached")
+    not_found: int = _counter("Requests with only an id, of an image that was not cached")
     encodes: int = _counter("Encodes that succeeded")
     encode_seconds: float = _counter("Seconds between the start and the end of successful encodes")
     failures: int = _counter("Encodes that failed")
-    abandoned: int = _counter("Encodes dropped before their start, because nobody waited for them any more")
+    abandoned: int = _counter("Encodes dropped before their start, because no request waited for them any more")
     evictions: int = _counter("Images dropped to stay within cache_bytes")
     expirations: int = _counter("Images dropped because they were older than ttl_seconds")
     entries: int = _gauge("Images in the cache")
@@ -111,7 +111,7 @@ class CacheStats:
 
 @dataclass(frozen=True)
 class Admission(Generic[Embedding]):
-    """What becomes of a request: an embedding is a hit; without one its waiter is told later."""
+    """The result of `admit`: the embedding on a hit; None if the waiter is answered later."""
 
     embedding: Embedding | None
     must_encode: bool
@@ -125,7 +125,7 @@ class _Entry(Generic[Embedding]):
 
 @dataclass
 class _Flight(Generic[Waiter]):
-    """An image on its way into the cache, and who waits for it."""
+    """An image that is being encoded or waits for it, and who waits for the result."""
 
     image: bytes
     waiters: list[Waiter]
@@ -138,10 +138,10 @@ def image_id(image: bytes) -> str:
 
 
 class EmbeddingCache(Generic[Embedding, Waiter]):
-    """Byte-bounded, least recently used first out, with a single flight for each key. Thread-safe.
+    """An LRU cache bounded in bytes, with at most one encode in flight for each key. Thread-safe.
 
-    The way of a miss: `admit` says `must_encode`, so the caller sees to it that somebody asks `begin` once, which hands
-    out an image to encode; that ends with one `complete` or `fail`. Each waiter is handed out exactly once: by
+    On a miss, `admit` returns `must_encode`. The caller must then arrange one call of `begin`, which returns an image
+    to encode, and end that encode with one call of `complete` or `fail`. Each waiter is handed back exactly once: by
     `complete`, by `fail`, or by `leave`.
     """
 
@@ -160,14 +160,14 @@ class EmbeddingCache(Generic[Embedding, Waiter]):
             return replace(self._stats, entries=len(self._entries), inflight=len(self._flights))
 
     def admit(self, key: str, waiter: Waiter, image: bytes | None) -> Admission[Embedding]:
-        """Looks a key up; where it is missing, makes `waiter` wait for it.
+        """Looks up a key; on a miss, makes `waiter` wait for it.
 
         Args:
-            image: what to encode where the key is missing; None where the caller has the key alone.
+            image: the image to encode on a miss; None if the caller has only the key.
 
         Raises:
-            NotCachedError: missing, not in flight, and no image.
-            BusyError: missing, and no further key may be in flight.
+            NotCachedError: the key is neither cached nor in flight, and there is no image.
+            BusyError: the key is neither cached nor in flight, and no further key may be in flight.
         """
         with self._lock:
             if key in self._entries and self._is_expired(self._entries[key]):
@@ -191,7 +191,7 @@ class EmbeddingCache(Generic[Embedding, Waiter]):
             return Admission(None, must_encode=True)
 
     def begin(self) -> tuple[str, bytes] | None:
-        """The key and image that have waited longest for their encode; None where all who waited have left."""
+        """Takes the key and image that have waited longest for their encode; None if all waiters have left."""
         with self._lock:
             for key, flight in self._flights.items():
                 if not flight.begun:
@@ -200,14 +200,14 @@ class EmbeddingCache(Generic[Embedding, Waiter]):
             return None
 
     def waiting(self) -> list[tuple[str, Waiter]]:
-        """Everyone who waits at this moment, with the key they wait for."""
+        """All current waiters, each with its key."""
         with self._lock:
             return [(key, waiter) for key, flight in self._flights.items() for waiter in flight.waiters]
 
     def leave(self, key: str, waiter: Waiter) -> bool:
-        """Takes a waiter out; false where it has been handed out already.
+        """Removes a waiter; returns false if it has already been handed back.
 
-        An encode that nobody waits for any more is dropped where it has not begun; else its result is kept.
+        An encode without waiters is dropped if it has not begun; otherwise its result is kept.
         """
         with self._lock:
             flight = self._flights.get(key)
@@ -220,9 +220,9 @@ class EmbeddingCache(Generic[Embedding, Waiter]):
             return True
 
     def complete(self, key: str, embedding: Embedding, seconds: float) -> list[Waiter]:
-        """Keeps an embedding that took `seconds` to encode and hands out who waits for it.
+        """Keeps an embedding that took `seconds` to encode, and hands back its waiters.
 
-        One that is larger than the whole budget is not kept.
+        An embedding larger than the whole budget is not kept.
         """
         with self._lock:
             self._stats.encodes += 1
@@ -236,13 +236,13 @@ class EmbeddingCache(Generic[Embedding, Waiter]):
             return self._flights.pop(key).waiters
 
     def fail(self, key: str) -> list[Waiter]:
-        """Forgets a key whose encode failed and hands out who waits for it."""
+        """Forgets a key whose encode failed, and hands back its waiters."""
         with self._lock:
             self._stats.failures += 1
             return self._flights.pop(key).waiters
 
     def expire(self) -> None:
-        """Frees what is older than the time to live, also where nobody asks for it any more."""
+        """Drops embeddings older than the time to live, even if nobody asks for them any more."""
         with self._lock:
             for key in [key for key, entry in self._entries.items() if self._is_expired(entry)]:
                 self._expire(key)

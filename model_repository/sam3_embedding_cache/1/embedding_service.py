@@ -1,4 +1,4 @@
-"""Answers requests from the cache, now or after the encode. Knows nothing of Triton."""
+"""Answers requests from the cache, at once or after an encode. Independent of Triton."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ AsTensors = Callable[[ImageEmbedding], dict[str, Any]]
 
 
 class ImageKeyError(ValueError):
-    """A request does not say which image it means, or contradicts itself."""
+    """A request names no image, or its id does not fit its image."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a request holds; `None` where an input was not given."""
+    """The inputs of a request; `None` for an input that was not given."""
 
     image: bytes | None
     """The encoded image."""
     claimed_id: bytes | None
-    """The id that the caller believes the image to have."""
+    """The image's id according to the caller."""
     prompt: Prompt
 
 
 class EmbeddingService:
-    """Hits are answered on the thread that asks, misses on the executor's threads.
+    """Answers hits on the calling thread, misses on the executor's threads.
 
-    `sweep` must be called again and again: it answers those who wait for an encode and have given up.
+    `sweep` must be called periodically: it answers waiting requests that have timed out or were cancelled.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class EmbeddingService:
         """
         Args:
             encode: makes the embedding of an encoded image; called on the executor's threads.
-            hit_tensors: makes the tensors of an embedding that was cached; called on the thread of `answer` alone.
-            miss_tensors: makes those of a new one; called on the executor's threads.
-            log: takes the traceback of what should not happen.
+            hit_tensors: makes the tensors of a cached embedding; called only on the thread of `answer`.
+            miss_tensors: makes the tensors of a new embedding; called on the executor's threads.
+            log: receives the traceback of an unexpected error.
         """
         self._cache = cache
         self._encode = encode
@@ -63,10 +63,10 @@ class EmbeddingService:
         self._log = log
 
     def answer(self, reply: Reply, read: Callable[[], Question]) -> None:
-        """Answers a hit and an error at once, a miss after its encode. Never raises.
+        """Answers hits and errors at once, misses after their encode. Never raises.
 
         Args:
-            read: unpacks the request; the caller hears of it if that fails.
+            read: unpacks the request; if it raises, the caller gets an error.
         """
         try:
             self._admit(reply, read())
@@ -82,7 +82,7 @@ class EmbeddingService:
             reply.error("sam3_embedding_cache failed; the server's log says why", ErrorKind.INTERNAL)
 
     def sweep(self) -> None:
-        """Answers those who no longer wait, and frees what is too old."""
+        """Answers waiting requests that have timed out or were cancelled, and drops expired embeddings."""
         for key, reply in self._cache.waiting():
             if reply.is_late():
                 message, kind = "the request's timeout passed before its image was encoded", ErrorKind.UNAVAILABLE
@@ -95,7 +95,7 @@ class EmbeddingService:
         self._cache.expire()
 
     def close(self) -> None:
-        """Lets the encodes under way finish, which answers those who wait for them."""
+        """Waits until all encodes have finished and their requests are answered."""
         self._executor.shutdown(wait=True)
 
     def _admit(self, reply: Reply, question: Question) -> None:
@@ -115,7 +115,7 @@ class EmbeddingService:
         started = time.monotonic()
         try:
             embedding = self._encode(image)
-        except Exception as error:  # whatever it is, those who wait must hear of it
+        except Exception as error:  # whatever it is, the waiting requests need an answer
             message = str(error)
             for reply in self._cache.fail(key):
                 reply.error(message, kind_of(message))
@@ -125,7 +125,7 @@ class EmbeddingService:
 
 
 def _key_of(question: Question) -> str:
-    """The cache's key of the image: computed where its bytes were given, else the caller's word."""
+    """The cache's key of the image: computed if its bytes were given, otherwise the caller's."""
     claimed = None if question.claimed_id is None else question.claimed_id.decode("utf-8", "replace")
     if question.image is None:
         if claimed is None:

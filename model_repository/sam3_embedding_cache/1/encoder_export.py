@@ -1,4 +1,4 @@
-"""Reads what the export's report says to the embedding cache. Knows nothing of Triton."""
+"""Reads what the embedding cache needs from the export's report. Independent of Triton."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-# Written by sam3-export beside the artifacts; the path starts at the folder of this model.
+# Written by sam3-export beside the artifacts; relative to this model's folder.
 EXPORT_REPORT = Path("..") / "sam3" / "exports" / "current" / "export.json"
-# Equal to that of sam3_export.spec.
+# Must equal sam3_export.spec.INTERFACE.
 INTERFACE = 3
 
 
 class ExportReportError(Exception):
-    """The artifacts cannot be served with this repository; the text says why and what to do."""
+    """The artifacts cannot be served with this repository; the message says why and what to do."""
 
 
 def read_features(model_folder: Path) -> tuple[str, ...]:
     """The names of the image encoder's outputs, which the cache keeps.
 
-    Artifacts of another interface are refused: they would fail with obscure errors, or answer with wrong masks.
+    Artifacts of another interface are refused: they would fail with obscure errors or return wrong masks.
 
     Raises:
         ExportReportError: the report is missing, damaged, or of another interface.

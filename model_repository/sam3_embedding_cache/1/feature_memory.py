@@ -1,4 +1,4 @@
-"""Where features are kept: in host memory by numpy, in GPU memory by cupy. Knows nothing of Triton."""
+"""Keeps features in host memory (numpy) or GPU memory (cupy). Independent of Triton."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ _DLPACK_CPU = 1  # kDLCPU
 
 
 class RecentlySent:
-    """The tensors of the embeddings that were sent last, which lie in shared memory for as long as they live.
+    """The tensors of the embeddings that were sent last. They stay in shared memory as long as they exist.
 
-    Users click many times on an image, and in turns: what is sent again soon is not copied into shared memory again.
-    Not thread-safe: a tensor is copied there while it is sent for the first time, so one thread alone may send these.
+    Users click many times on an image, so features that are sent again soon are not copied into shared memory again.
+    Not thread-safe: the first send copies a tensor there, so only one thread may send these tensors.
     """
 
     def __init__(self, make: Callable[[Any], dict[str, Any]], images: int) -> None:
         """
         Args:
-            make: tensors of an embedding, by output name.
-            images: how many embeddings' tensors live at one time.
+            make: makes the tensors of an embedding, by output name.
+            images: how many embeddings' tensors to keep.
         """
         self._make = make
         self._images = images
-        # By the embedding's identity, which is kept beside them; least recently sent first.
+        # By id() of the embedding, which is kept beside its tensors; least recently sent first.
         self._sent: OrderedDict[int, tuple[Any, dict[str, Any]]] = OrderedDict()
 
     def tensors(self, embedding: Any) -> dict[str, Any]:
-        """The tensors of an embedding; where they are new, those sent longest ago are let go of first, which frees
+        """The tensors of an embedding. Before it makes new ones, it releases those sent longest ago, which frees
         their shared memory."""
         key = id(embedding)
         if key not in self._sent:
@@ -44,9 +44,9 @@ class RecentlySent:
 
 
 class FeatureMemory:
-    """Copies tensors that somebody else owns into memory of its own.
+    """Copies Triton's tensors into memory of its own.
 
-    Tensors come and go by DLPack, so that in GPU memory nothing crosses the bus.
+    Tensors are exchanged by DLPack, so those in GPU memory never leave the GPU.
     """
 
     def __init__(self, kind: str) -> None:
@@ -55,8 +55,8 @@ class FeatureMemory:
             kind: "host" or "gpu".
 
         Raises:
-            ValueError: another kind.
-            ImportError: "gpu" without cupy.
+            ValueError: `kind` is neither of these.
+            ImportError: `kind` is "gpu", but cupy is not installed.
         """
         if kind not in _LIBRARIES:
             raise ValueError(f"the parameter memory must be one of {', '.join(_LIBRARIES)}, not {kind!r}")
@@ -64,11 +64,11 @@ class FeatureMemory:
         self._library: Any = importlib.import_module(_LIBRARIES[kind])
 
     def keep(self, tensor: Any) -> Any:
-        """A copy that outlives `tensor` (anything that speaks DLPack, in host memory or on the GPU): an array."""
+        """Copies `tensor` (any DLPack tensor, in host memory or on the GPU) into an array that outlives it."""
         device, _ = tensor.__dlpack_device__()
         if device == _DLPACK_CPU:
             return self._library.array(np.from_dlpack(tensor))
         copy = self._library.from_dlpack(tensor).copy()
-        # The copy is only ordered on the GPU; its source may be gone when we return.
+        # The copy is asynchronous, and its source may be gone when we return.
         self._library.cuda.get_current_stream().synchronize()
         return copy

@@ -1,4 +1,4 @@
-"""What the encoder makes of one image. Knows nothing of Triton."""
+"""The embedding of one image. Independent of Triton."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Triton's side of the embedding cache: unpack requests, call the encoder, pack answers.
 
-An answer also brings the prompt, laid out for the image. That needs the image's size, and a model of its own would add
-an inter-process round trip to every click.
+An answer also includes the prompt, laid out for the image. That needs the image's size, and a separate model for it
+would add an inter-process round trip to every click.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from prompts import Prompt
 from published_counts import MetricSpec, PublishedCounts
 from reply import Reply
 
-# How often those who wait are asked whether they still do, and the metrics are brought up to date. Not at each request:
-# a metric is a message to Triton, whose answer the next click would wait for.
+# Seconds between checks for waiting requests that timed out or were cancelled, and between updates of the metrics. Not
+# at each request: updating a metric is a message to Triton, whose answer the next click would wait for.
 _SWEEP_S = 0.1
-# Images whose features stay in shared memory once they were hit (docs/cache.md, "Shared memory").
+# Images whose features stay in shared memory after a hit (docs/cache.md, "Shared memory").
 _SENT_IMAGES = 8
 
 
 class TritonPythonModel:
-    """One instance owns the store; encodes run on threads of its own."""
+    """One instance owns the cache; encodes run on its own threads."""
 
     def initialize(self, args) -> None:
-        """Makes sure of the artifacts, and reads the bounds from the model's parameters."""
+        """Checks the artifacts, and reads the bounds from the model's parameters."""
         try:
             self.features = read_features(Path(args["model_repository"]))
         except ExportReportError as error:
@@ -50,7 +50,7 @@ class TritonPythonModel:
         self.families: list = []  # a family that is not referenced disappears from the metrics
         self.counts = PublishedCounts(self._metric)
         self.counts.publish(self.cache.stats)
-        # Tensors of the GPU do not pass through shared memory.
+        # Tensors on the GPU do not pass through shared memory.
         hit_tensors = _tensors if self.memory.on_gpu else RecentlySent(_tensors, _SENT_IMAGES).tensors
         encoders = ThreadPoolExecutor(limits.max_concurrent_encodes, thread_name_prefix="encode")
         log = pb_utils.Logger.log_error
@@ -58,14 +58,14 @@ class TritonPythonModel:
         self.sweeps = Periodic(self._sweep, _SWEEP_S, log)
 
     def execute(self, requests) -> None:
-        """Answers hits; leaves misses to the encode threads. Responses go through each request's sender."""
+        """Answers hits, and leaves misses to the encode threads. Responses go through each request's sender."""
         for request in requests:
             wanted, timeout_us = request.requested_output_names(), request.timeout()
             reply = Reply(_Channel(request.get_response_sender()), wanted, timeout_us, pb_utils.Logger.log_error)
             self.service.answer(reply, partial(_question, request))
 
     def finalize(self) -> None:
-        """Lets the encodes under way finish; until then there are sweeps."""
+        """Waits until all encodes have finished, and sweeps until then."""
         self.service.close()
         self.sweeps.stop()
 
@@ -79,7 +79,7 @@ class TritonPythonModel:
         ).exec()
         if response.has_error():
             raise EncodeError(response.error().message())
-        # The response's memory goes back to Triton; what is kept must be a copy.
+        # Triton reclaims the response's memory, so the cache keeps copies.
         outputs = {tensor.name(): tensor for tensor in response.output_tensors()}
         features = {name: self.memory.keep(outputs[name]) for name in self.features}
         return ImageEmbedding(features, outputs["ORIGINAL_SIZE"].as_numpy().copy())
@@ -140,5 +140,5 @@ def _tensors(embedding: ImageEmbedding) -> dict[str, Any]:
 
 
 def _tensor(name: str, array):
-    # Not by DLPack where it is numpy's: Triton marks a used capsule with a name that numpy takes for an error.
+    # A numpy array not by DLPack: Triton renames a used capsule, and numpy reports the new name as an error.
     return pb_utils.Tensor(name, array) if isinstance(array, np.ndarray) else pb_utils.Tensor.from_dlpack(name, array)

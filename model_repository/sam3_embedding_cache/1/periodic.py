@@ -1,4 +1,4 @@
-"""Calls something again and again. Knows nothing of Triton."""
+"""Calls a function periodically. Independent of Triton."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 
 class Periodic:
-    """A thread that calls `action` every `seconds` until it is stopped; errors are logged, and it goes on."""
+    """A thread that calls `action` every `seconds` until it is stopped. Errors are logged and do not stop it."""
 
     def __init__(self, action: Callable[[], None], seconds: float, log: Callable[[str], None]) -> None:
         """Starts the thread; the first call comes after `seconds`.
 
         Args:
-            log: takes the traceback of what `action` raises.
+            log: receives the traceback of what `action` raises.
         """
         self._action = action
         self._seconds = seconds
@@ -24,7 +24,7 @@ class Periodic:
         self._thread.start()
 
     def stop(self) -> None:
-        """Returns when the call under way has ended; there is no further one."""
+        """Waits for a running call to end; `action` is not called again."""
         self._stopping.set()
         self._thread.join()
 

@@ -1,4 +1,4 @@
-"""Checks a prompt and lays it out as Meta's predictor does. Knows nothing of Triton."""
+"""Checks a prompt and lays it out as Meta's predictor does. Independent of Triton."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 
 FOREGROUND, BACKGROUND, BOX_FIRST, BOX_SECOND, PADDING, EMPTY = 1, 0, 2, 3, -1, -2
-# Only prompts of equal shape share a batch: one for up to seven points costs a lone click a few percent of decoding.
+# Only prompts of equal shape share a batch, so prompts are filled up to these lengths. The 8 slots, for up to seven
+# points, cost a single click a few percent of decoding.
 SLOT_COUNTS = (8, 16, 32)
-# Of the decoder's four mask tokens, the first is made for a single mask, the others for candidates.
+# Of the decoder's four mask tokens, the first is for a single mask, the others for candidates.
 SINGLE_TOKEN, CANDIDATE_TOKENS = [0], [1, 2, 3]
-# How far outside the image's edges a coordinate may lie, in pixels: rounding does that, a wrong frame does more.
+# How far outside the image's edges a coordinate may lie, in pixels: enough for rounding errors, too little for
+# coordinates of another image size.
 MARGIN = 1.0
 
 
 class PromptError(ValueError):
-    """A prompt that makes no sense; the text names the fault."""
+    """An invalid prompt; the message names the problem."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt in pixels of the original image; `None` where a part was not given.
+    """A prompt in pixels of the original image; `None` for a part that was not given.
 
     points float [N, 2] as (x, y), labels int [N], box float [4] as (x1, y1, x2, y2),
     mask_input float [1, h, w].
@@ -35,13 +37,13 @@ class Prompt:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing that says what to segment; a mask alone refines nothing."""
+        """Whether it has neither points nor a box; a mask alone does not say what to segment."""
         return self.box is None and (self.points is None or not len(self.points))
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A prompt as the mask decoder takes it, a batch of one; N is one of `SLOT_COUNTS` or a multiple of the last.
+    """The mask decoder's inputs, a batch of one; N is one of `SLOT_COUNTS` or a multiple of the last.
 
     point_coords float32 [1, N, 2] (fractions of width and height), point_labels int32 [1, N],
     mask_input float32 [1, 1, h, w], has_mask_input bool [1, 1], mask_tokens int32 [1, M].
@@ -55,14 +57,14 @@ class Layout:
 
 
 def lay_out(prompt: Prompt, original_size: tuple[int, int], low_res_size: tuple[int, int]) -> Layout:
-    """A checked prompt: the box first, then the points, one padding point behind them, and then empty slots.
+    """Checks a prompt and lays it out: the box first, then the points, one padding point, and empty slots.
 
     Args:
         original_size: (height, width) of the image in pixels.
         low_res_size: (height, width) of a mask input.
 
     Raises:
-        PromptError: a part that makes no sense, or does not fit the image.
+        PromptError: a part is invalid or does not fit the image.
     """
     coords, labels = _checked_points(prompt, original_size)
     if prompt.box is not None:

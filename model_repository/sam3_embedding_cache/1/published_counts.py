@@ -1,4 +1,4 @@
-"""Publishes the cache's counts as increments of metrics. Knows nothing of Triton."""
+"""Publishes the cache's counts as increments of metrics. Independent of Triton."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _PREFIX = "sam3_embedding_cache_"
 
 
 class Metric(Protocol):
-    """A number that monitoring reads, at first 0."""
+    """A number for monitoring, initially 0."""
 
     def increment(self, value: float) -> None:
-        """Adds to it; a gauge also takes a negative value."""
+        """Adds a value, which may be negative for a gauge."""
 
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """What monitoring is told about a metric."""
+    """The name, description and kind of a metric."""
 
     name: str
     help: str
     is_gauge: bool
-    """Whether it may fall; else it is a counter."""
+    """A gauge may fall; a counter only rises."""
 
 
 class PublishedCounts:
@@ -40,7 +40,7 @@ class PublishedCounts:
         self._published = CacheStats()
 
     def publish(self, stats: CacheStats) -> None:
-        """Brings the metrics up to the counts; a metric whose count did not change is left alone."""
+        """Updates each metric whose count has changed."""
         for name, metric in self._metrics.items():
             change = getattr(stats, name) - getattr(self._published, name)
             if change:

@@ -1,4 +1,4 @@
-"""Answers one request, exactly once. Knows nothing of Triton."""
+"""Answers one request, exactly once. Independent of Triton."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from prompts import Prompt, PromptError, lay_out
 
 
 class Channel(Protocol):
-    """The way back to one caller. The first message that arrives is the last one it can take."""
+    """Sends the answer to one caller. After one message has arrived, it takes no more."""
 
     def send(self, arrays: dict[str, np.ndarray], tensors: dict[str, Any]) -> None:
-        """Sends outputs by name: arrays, and tensors that have been made already."""
+        """Sends outputs by name: arrays, and ready-made tensors."""
 
     def send_error(self, message: str, kind: ErrorKind) -> None:
         """Sends an error."""
 
     def is_cancelled(self) -> bool:
-        """Whether the caller has gone. Must not be asked after a message was sent."""
+        """Whether the caller has gone. Must not be called after a message was sent."""
 
 
 class Reply:
-    """Answers one request, once: what comes after the answer is dropped. Thread-safe."""
+    """Answers one request, once; later answers are dropped. Thread-safe."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class Reply:
         """
         Args:
             wanted: names of the outputs that the request asks for.
-            timeout_us: microseconds from now until the caller waits no longer; 0: it waits for ever.
-            log: takes the traceback where an answer cannot be sent.
-            clock: seconds.
+            timeout_us: microseconds after which the caller stops waiting; 0: it waits forever.
+            log: receives the traceback if an answer cannot be sent.
+            clock: returns seconds.
         """
         self.key = ""
         self.prompt = Prompt()
@@ -58,10 +58,10 @@ class Reply:
     def embedding(
         self, embedding: ImageEmbedding, as_tensors: Callable[[ImageEmbedding], dict[str, Any]], hit: bool
     ) -> None:
-        """Sends the outputs that were asked for; or an error, if the prompt does not fit the image. Never raises.
+        """Sends the requested outputs, or an error if the prompt does not fit the image. Never raises.
 
         Args:
-            as_tensors: makes tensors of the features, by output name; called only if one of them was asked for.
+            as_tensors: makes tensors of the features, by output name; called only if one of them is requested.
             hit: whether the embedding came from the cache.
         """
         try:
@@ -71,19 +71,19 @@ class Reply:
             self._send(lambda: self._channel.send(arrays, tensors))
         except PromptError as error:
             self.error(str(error), ErrorKind.INVALID_ARG)
-        except Exception as error:  # no shared memory left, say
+        except Exception as error:  # such as no shared memory left
             self._log(traceback.format_exc())
             self.error(f"the features cannot be sent: {error}", ErrorKind.INTERNAL)
 
     def error(self, message: str, kind: ErrorKind) -> None:
-        """Sends an error; never raises, so that one caller's trouble does not keep the next one waiting."""
+        """Sends an error. Never raises, so that a failure with one caller does not affect the next one."""
         try:
             self._send(lambda: self._channel.send_error(message, kind))
         except Exception:
             self._log(traceback.format_exc())
 
     def is_cancelled(self) -> bool:
-        """Whether the caller has gone. Inside an ensemble Triton (2.51 at least) does not say so."""
+        """Whether the caller has gone. Inside an ensemble, Triton (at least 2.51) does not report it."""
         with self._lock:
             return self._open and self._channel.is_cancelled()
 
@@ -92,12 +92,12 @@ class Reply:
         return self._clock() > self._deadline
 
     def _arrays(self, embedding: ImageEmbedding, hit: bool) -> dict[str, np.ndarray]:
-        """All outputs but the features."""
+        """All outputs except the features."""
         layout = lay_out(self.prompt, embedding.original_size.tolist(), embedding.low_res_size)
         return {
             **{name.upper(): value for name, value in vars(layout).items()},
-            # A prefetch has no prompt. The cache does not know whether masks were asked for; sam3_mask_postprocess,
-            # which runs only for them, refuses a request without a prompt.
+            # A prefetch has no prompt. The cache does not know whether masks were requested, so
+            # sam3_mask_postprocess, which runs only for masks, refuses a request without a prompt.
             "HAS_PROMPT": np.array([not self.prompt.is_empty]),
             "ORIGINAL_SIZE": embedding.original_size,
             "IMAGE_ID": np.array([self.key.encode()], np.object_),
@@ -108,4 +108,4 @@ class Reply:
         with self._lock:
             if self._open:
                 send()
-                self._open = False  # not where sending raised: an error may still arrive
+                self._open = False  # still open if sending raised: an error may still arrive

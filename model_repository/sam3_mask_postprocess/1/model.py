@@ -1,4 +1,4 @@
-"""Triton's side of the postprocessing."""
+"""The Triton model around `mask_postprocess`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class TritonPythonModel:
     """`MASK_LOGITS`, `SCORES` and `ORIGINAL_SIZE` to `MASKS`, `SCORES` and `LOW_RES_LOGITS` of one image."""
 
     def initialize(self, args) -> None:
-        """One thread an instance: instances, not OpenCV's pool, use the cores."""
+        """Limits OpenCV to one thread for each instance: instances, not OpenCV's pool, use the cores."""
         cv2.setNumThreads(1)
 
     def execute(self, requests) -> list:
-        """One response a request."""
+        """One response for each request."""
         return [self._respond(request) for request in requests]
 
     def _respond(self, request):

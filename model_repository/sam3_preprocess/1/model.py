@@ -1,4 +1,4 @@
-"""Triton's side of the preprocessing."""
+"""The Triton model around `image_preprocess`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(str(error)) from error
 
     def execute(self, requests) -> list:
-        """One response a request; a bad image fails alone."""
+        """One response for each request; a bad image fails only its own."""
         return [self._respond(request) for request in requests]
 
     def _respond(self, request):

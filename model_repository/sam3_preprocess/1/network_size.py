@@ -1,16 +1,16 @@
-"""Reads the network's resolution from the export's report. Knows nothing of Triton."""
+"""Reads the network's resolution from the export's report. Independent of Triton."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-# Written by sam3-export beside the artifacts; the path starts at the folder of this model.
+# Written by sam3-export beside the artifacts; relative to this model's folder.
 EXPORT_REPORT = Path("..") / "sam3" / "exports" / "current" / "export.json"
 
 
 class NetworkSizeError(Exception):
-    """The report does not tell the resolution; the text says why and what to do."""
+    """The report does not give the resolution; the message says why and what to do."""
 
 
 def read_network_size(model_folder: Path) -> int:
