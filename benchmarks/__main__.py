@@ -27,8 +27,8 @@ _AMOUNTS = {"short": SHORT, "long": LONG}
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measures how close the server is to the bare networks, and how far ahead of plain services.",
-        epilog="Each command writes its figures as JSON, and a report, into a folder: see COMMAND --help.",
+        description="Compares the server with the bare networks, which no server can beat, and with plain services.",
+        epilog="Each command writes its figures as JSON, and a report, to a folder. See COMMAND --help.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -39,26 +39,28 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     for name, text in (
-        ("short", "limit, server, gateway and baselines on this machine: ten minutes"),
-        ("long", "the same with many more requests: up to an hour"),
+        ("short", "measure limit, server, gateway and baselines on this machine, in ten minutes"),
+        ("long", "the same with many more requests, in up to an hour"),
     ):
         command = add(name, text, _local, _OUTPUT)
         _add_repository(command)
-        command.add_argument("--checkpoint", type=Path, default=_DEMO, help="what was exported into it (%(default)s)")
+        text = "the checkpoint that was exported into it (default: the demonstration checkpoint)"
+        command.add_argument("--checkpoint", type=Path, default=_DEMO, help=text)
         command.add_argument("--config", type=Path, help="its sizes (default: the JSON file beside the checkpoint)")
-    text = "the same of SAM 3's own mask decoder, with random weights; and the plain baseline with SAM 3's encoder"
+    text = "measure SAM 3's own mask decoder, with random weights, and the plain baseline with SAM 3's encoder"
     command = add("full-size", text, _full_size, _OUTPUT / "full-size")
-    command.add_argument("--without-encoder", action="store_true", help="skip that baseline: 8 GB of memory, minutes")
-    text = "a server on another machine: no limit, no baselines, no memory"
+    advice = "skip that baseline, which takes minutes and 8 GB of memory"
+    command.add_argument("--without-encoder", action="store_true", help=advice)
+    text = "measure a server on another machine, without limit, baselines and memory"
     command = add("remote", text, _remote, _OUTPUT)
     command.add_argument("--url", required=True, metavar="HOST:PORT", help="its gRPC endpoint")
-    command.add_argument("--http-url", metavar="http://HOST:PORT", help="its HTTP endpoint, if that is to be measured")
-    command.add_argument("--gateway", metavar="URL", help="a gateway in front of it, if that is to be measured")
+    command.add_argument("--http-url", metavar="http://HOST:PORT", help="its HTTP endpoint, to measure that too")
+    command.add_argument("--gateway", metavar="URL", help="a gateway in front of it, to measure that too")
     command.add_argument("--amount", choices=_AMOUNTS, help="default: short")
     command.set_defaults(amount="short")
-    text = "size, time, memory and masks of every format in a repository, against fp32"
+    text = "compare size, time, memory and masks of every format in a repository with fp32"
     _add_repository(add("precisions", text, _precisions, _OUTPUT))
-    command = add("report", "draw the report and plots of a results file again", _report, _OUTPUT)
+    command = add("report", "write the report and plots of a results file again", _report, _OUTPUT)
     file = _OUTPUT / "results.json"
     command.add_argument("results", nargs="?", type=Path, default=file, metavar="JSON", help="default: %(default)s")
     return parser
@@ -100,7 +102,7 @@ def _show(results: Results, folder: Path) -> None:
 
 
 def _precisions(options: argparse.Namespace) -> None:
-    from benchmarks import precisions  # it needs the demonstration model's scenes, and the others do not
+    from benchmarks import precisions  # only this command needs the demonstration model's scenes
 
     figures = precisions.compare_precisions(options.repository, _DEMO)
     (options.output / "precisions.json").write_text(json.dumps(figures, indent=2) + "\n")
@@ -110,7 +112,7 @@ def _precisions(options: argparse.Namespace) -> None:
 def _write(page: str, path: Path) -> None:
     path.write_text(page)
     print(page)
-    print(f"Written: {path}; plots and figures are beside it", file=sys.stderr)
+    print(f"Wrote {path}, with figures and plots beside it", file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> int:

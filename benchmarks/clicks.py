@@ -1,4 +1,4 @@
-"""The images and clicks that every system under test is given."""
+"""The images and clicks that every measured system receives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks import PROJECT
 SIDE = 1024
 _PHOTOS = ("coffee.png", "rocket.png", "chelsea_tall.png")
 _JPEG_QUALITY = 90
-# How much more often the first image of a trace is clicked on than the second, and so on: 1 / rank ** exponent.
+# In a trace, the image of each rank gets clicks in proportion to 1 / rank ** exponent.
 ZIPF_EXPONENT = 1.1
 
 
@@ -32,14 +32,14 @@ class Click:
 
     @functools.cached_property
     def image_id(self) -> str:
-        """What the server calls the image: sha256 of the file."""
+        """The server's id of the image: sha256 of the file."""
         return hashlib.sha256(self.image).hexdigest()
 
 
 def fresh_images(count: int) -> list[bytes]:
     """JPEG files of `SIDE` x `SIDE` that no server has seen: photos, turned and mirrored, each with its own comment.
 
-    The comment alone makes a file new, so two of them may show the same; the encoder has to run for both.
+    The comment alone makes a file new: two files may show the same picture, but the encoder must run for both.
     """
     photos = _photos()
     return [_with_comment(photos[number % len(photos)], uuid.uuid4().hex.encode()) for number in range(count)]
@@ -52,7 +52,7 @@ def clicks_on(images: list[bytes], each: int) -> list[Click]:
 
 
 def zipf_trace(images: list[bytes], length: int) -> list[Click]:
-    """Seeded clicks of which a few images get most (`ZIPF_EXPONENT`)."""
+    """Seeded clicks, most of them on a few images (`ZIPF_EXPONENT`)."""
     rng = random.Random(0)
     weights = [1 / rank**ZIPF_EXPONENT for rank in range(1, len(images) + 1)]
     return [Click(image, _place(rng)) for image in rng.choices(images, weights, k=length)]

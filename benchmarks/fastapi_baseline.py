@@ -1,7 +1,7 @@
-"""The baseline: a FastAPI service that encodes the image of every request, which is what most people run.
+"""The baseline: a FastAPI service that encodes the image of every request, as most services do.
 
-With --last-image it keeps the features of the last image. It has the weights, functions and threads of what it
-is compared with, in PyTorch.
+With --last-image it keeps the features of the last image. It runs in PyTorch, with the same weights, functions and
+number of threads as the system that it is compared with.
 """
 
 from __future__ import annotations

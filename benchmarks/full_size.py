@@ -1,4 +1,4 @@
-"""SAM 3's own mask decoder with random weights, served and bare; and the plain baseline with SAM 3's own encoder."""
+"""Measures SAM 3's own mask decoder with random weights, and the plain baseline with SAM 3's own encoder."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def compare_full_size(folder: Path, with_encoder: bool) -> Results:
     """Limit, server, gateway and the last-image baseline on one decoder; then the plain baseline, which encodes.
 
     Args:
-        folder: for checkpoints, which are kept from run to run, and for the repository, which is made anew, so that
-            this version is what is measured.
-        with_encoder: whether the plain baseline is measured: 8 GB of memory, and minutes.
+        folder: for checkpoints, which are kept between runs, and for the repository, which is exported anew, so that
+            this version is measured.
+        with_encoder: whether to measure the plain baseline, which takes 8 GB of memory and minutes.
     """
     decoder, repository = folder / "sam3_decoder.pt", folder / "model_repository"
     if not decoder.exists():
@@ -63,7 +63,7 @@ def compare_full_size(folder: Path, with_encoder: bool) -> Results:
 def write_checkpoint(path: Path, architecture: Architecture = FULL_SIZE) -> None:
     """A file in the layout of `sam3.pt` with seeded random weights, fp32, and its sizes as JSON beside it.
 
-    It shows what SAM 3's size costs, not how good masks are.
+    It shows the cost of SAM 3's size, not its mask quality.
     """
     import torch
     from sam3_export import sam3_layout

@@ -1,4 +1,4 @@
-"""Multipart uploads to `/predict/mask`, as callers of that contract send them."""
+"""Multipart uploads to `/predict/mask`, as its callers send them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def post_clicks(url: str, clicks: Sequence[Click], count: int, concurrency: int 
     """Posts `count` clicks, taken in turns, `concurrency` at one time.
 
     Raises:
-        BenchmarkError: an answer was no mask.
+        BenchmarkError: an answer was not a mask.
     """
     seconds, elapsed = asyncio.run(_post_all(f"{url}/predict/mask", clicks, count, concurrency))
     return Latency.of(seconds, elapsed)

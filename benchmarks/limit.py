@@ -1,4 +1,4 @@
-"""The limit: the same networks and functions, called one after another in one process. No server can be faster."""
+"""The limit: the server's networks and functions, called in one process. No server can be faster."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Limit:
         """
         Args:
             repository: the model repository that the server serves.
-            server: says which file and which thread settings it runs each network with.
+            server: its model configs give the file and the thread settings of each network.
         """
         cv2.setNumThreads(1)  # as sam3_mask_postprocess does
         self._encoder = _session(repository, server, ENCODER)
@@ -41,7 +41,7 @@ class Limit:
         self.steps: dict[str, list[float]] = {}
 
     def encode(self, image: bytes) -> Arrays:
-        """Features of an image file, by the decoder's names for them, and its `ORIGINAL_SIZE` (height, width)."""
+        """Features of an image file, by the names of the decoder's inputs, and its `ORIGINAL_SIZE` (height, width)."""
         with self._step("decode and resize the image"):
             picture = decode(image)
             pixels = to_network_pixels(picture, self._side)
@@ -65,7 +65,7 @@ class Limit:
             return to_png(mask)
 
     def count(self, step: str) -> int:
-        """How often a step was taken."""
+        """How often a step has run."""
         return len(self.steps.get(step, []))
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""The ways of loading each system."""
+"""The loads for each system."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from benchmarks.results import BenchmarkError, Latency, Scenario, Tool
 from benchmarks.services import Service
 from benchmarks.systems import Album, Load, System
 
-# How long a system is loaded before its turn counts. After a pause, caches and cores are cold for the first clicks;
+# Seconds of warm-up before each measurement. After a pause, caches and cores are cold for the first clicks;
 # perf_analyzer's windows are long enough to hide that, ours are not.
 _WARM_UP_S = 1.5
-# Images on which a warm click may fall, and clicks on each.
+# Images for warm clicks, and clicks on each.
 IMAGES, CLICKS_EACH = 8, 4
-# A file of cold requests holds so many more images than are counted, since callers do not take them evenly.
+# A file of cold requests holds more images than are counted, by this factor: callers do not take them evenly.
 _SPARE = 1.5
 _OUTPUTS = ("MASKS", "SCORES", "LOW_RES_LOGITS", "IMAGE_ID", "CACHE_HIT")
 _TIMEOUT_S = 60
@@ -46,7 +46,7 @@ def warm_album(system: System, client: Sam3Client, images: int = IMAGES) -> Albu
 
 
 def limit_clicks(system: System, limit: Limit, album: Album, count: int) -> Load:
-    """Clicks on features that the limit has already."""
+    """Clicks on features that the limit has already computed."""
     embeddings = {click.image_id: limit.encode(click.image) for click in album.clicks[: album.images]}
     turns = itertools.cycle(album.clicks)
 
@@ -68,19 +68,19 @@ def limit_cold(system: System, limit: Limit, count: int) -> Load:
 
 
 def client_clicks(system: System, client: Sam3Client, album: Album, count: int) -> Load:
-    """Clicks by id through the project's client, which asks for what the limit makes: the mask, and no logits."""
+    """Clicks by id through the project's client. It requests what the limit computes: the mask, but no logits."""
     turns = itertools.cycle(album.clicks)
 
     def click_by_id(click: Click) -> None:
         if not client.predict(image_id=click.image_id, points=[click.point], logits=False).cache_hit:
-            raise BenchmarkError("a click that should be warm was not: its image is no longer cached")
+            raise BenchmarkError("a click was not warm: its image is no longer cached")
 
     run = _warmed_up(lambda: _one_by_one(click_by_id, turns, count))
     return Load(system, Scenario.WARM_BY_ID, "gRPC", Tool.CLIENT, run, album)
 
 
 def prepared_clicks(system: System, url: str, album: Album, count: int) -> Load:
-    """Clicks by id as perf_analyzer sends them: requests are made beforehand, answers are not read."""
+    """Clicks by id as perf_analyzer sends them: requests are built beforehand, answers are not decoded."""
     client = grpc.InferenceServerClient(url)
     requests = [tensors(grpc, call) for call in map(_call_by_id, album.clicks)]
     turns = itertools.cycle(requests)
@@ -98,9 +98,9 @@ def _call_by_id(click: Click) -> Call:
 
 
 def image_uploads(system: System, url: str, side: int, count: int) -> list[Load]:
-    """One cached image sent over gRPC, and through shared memory, by the client's own transports.
+    """One cached image, sent by the client's transports over gRPC and through shared memory.
 
-    The server is asked for the id alone, so nothing but the transport of the bytes differs.
+    The request asks only for the id, so only the transport of the bytes differs.
 
     Args:
         side: of the image, in pixels; its file has 3 * side * side bytes and a few more.
@@ -127,13 +127,13 @@ def image_uploads(system: System, url: str, side: int, count: int) -> list[Load]
 
 
 def client_together(system: System, url: str, images: int, callers: int) -> Load:
-    """As many callers as there are click at one time on an image that is new, and then on the next one."""
+    """All callers click on the same new image at one time, and then on the next one."""
     clicks = [click for click in clicks_on(fresh_images(images), 1) for _ in range(callers)]
     return replace(client_trace(system, url, clicks, callers), scenario=Scenario.TOGETHER)
 
 
 def client_trace(system: System, url: str, trace: Sequence[Click], callers: int) -> Load:
-    """A trace as the project's client clicks: the id first, the image if the server lacks it."""
+    """A trace through the project's client, which sends the id first, and the image if the server lacks it."""
 
     def run() -> Latency:
         with Sam3Client(url) as client, ThreadPoolExecutor(callers) as pool:
@@ -198,7 +198,7 @@ def uploads(
     """Clicks on known images, posted with the whole image each time.
 
     Args:
-        warm_up: False where each request encodes at SAM 3's own size: a warm-up would take minutes.
+        warm_up: False if each request encodes at SAM 3's own size, where a warm-up would take minutes.
     """
 
     def run() -> Latency:
@@ -209,7 +209,7 @@ def uploads(
 
 
 def cold_uploads(system: System, service: Service, count: int) -> Load:
-    """Posts of images that are new."""
+    """Posts of new images."""
 
     def run() -> Latency:
         return post_clicks(service.url, clicks_on(fresh_images(count), 1), count)

@@ -40,10 +40,10 @@ class Network:
     config: Path | None
 
     def check_exported(self, repository: Path) -> None:
-        """Makes sure that both sides of the comparison have the same weights.
+        """Checks that both sides of the comparison have the same weights.
 
         Raises:
-            BenchmarkError: the repository's artifacts come from another checkpoint, or there are none.
+            BenchmarkError: the repository has no artifacts, or they were exported from another checkpoint.
         """
         report = repository / "sam3" / "exports" / "current" / "export.json"
         try:
@@ -72,7 +72,7 @@ def local_bench(title: str, repository: Path, amount: Amount) -> Iterator[tuple[
 
 
 def compare(title: str, repository: Path, network: Network, amount: Amount) -> Results:
-    """Limit, server and gateway over `repository`, and the baselines over the checkpoint that it was exported from."""
+    """Measures limit, server and gateway on `repository`, and the baselines on the checkpoint it was exported from."""
     with ExitStack() as stack:
         bench, limit = stack.enter_context(local_bench(title, repository, amount))
         baselines = {
@@ -102,8 +102,8 @@ def compare(title: str, repository: Path, network: Network, amount: Amount) -> R
 
 
 def compare_warm_clicks(bench: Bench, limit: Limit, others: list[Load]) -> None:
-    """One warm click at a time: limit, server and gateway in turns with `others`; then where its time goes, and several
-    clicks at a time."""
+    """Measures single warm clicks, for limit, server and gateway in turns with `others`; then where their time goes,
+    and several clicks at a time."""
     first = loads.limit_clicks(limit_system(limit), limit, bench.album, bench.amount.block)
     bench.add([first, *bench.single_clicks(), *others], bench.amount.rounds)
     bench.waterfall()
@@ -112,7 +112,7 @@ def compare_warm_clicks(bench: Bench, limit: Limit, others: list[Load]) -> None:
 
 
 def second_click(name: str, service: Service, album: Album, count: int) -> Load:
-    """Clicks on an image that a baseline has just had."""
+    """Clicks on an image that a baseline has just received."""
     first = album.clicks[0]
     post_clicks(service.url, [first], 1)
     clicks = [click for click in album.clicks if click.image is first.image]
@@ -122,7 +122,7 @@ def second_click(name: str, service: Service, album: Album, count: int) -> Load:
 def response_cache_clicks(
     bench: Bench, system: System, server: TritonServer, concurrencies: tuple[int, ...]
 ) -> list[Load]:
-    """Warm clicks by bytes; an id finds nothing in Triton's response cache."""
+    """Warm clicks by bytes, because Triton's response cache cannot look up an id."""
     if bench.perf is None:
         return []
     with Sam3Client(server.grpc_url) as client:

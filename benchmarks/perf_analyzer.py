@@ -1,4 +1,4 @@
-"""Runs NVIDIA's perf_analyzer: the one on the PATH, else one put together from packages."""
+"""Runs NVIDIA's perf_analyzer: the one on the PATH, or one assembled from packages."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from sam3_triton.wire import MODEL
 from benchmarks.clicks import Click
 from benchmarks.results import BenchmarkError, Latency
 
-# The last wheel whose perf_analyzer runs with a glibc older than 2.38, and the libraries that it wants.
+# The last wheel whose perf_analyzer runs with a glibc older than 2.38, and the libraries that it needs.
 _WHEEL = "tritonclient==2.48.0"
 _PLATFORM = ["--platform", "manylinux1_x86_64", "--only-binary=:all:"]
 _CUDA_WHEEL = "nvidia-cuda-runtime-cu12<13"
 _DEBIAN_PACKAGE = "libb64-0d"
 _ADVICE = "with glibc 2.38 or newer: pip install perf-analyzer"
 _TIMEOUT_S = 1800
-# perf_analyzer wants three windows that agree; a spread of so many percent always does.
+# perf_analyzer repeats windows until three agree within a percentage; with one this large they always do.
 _WINDOWS, _ANY_SPREAD = 3, ["--stability-percentage", "100000"]
 
 
 @dataclass(frozen=True)
 class Window:
-    """Measure for so many seconds, however many requests that makes."""
+    """Measure for a number of seconds, however many requests that makes."""
 
     seconds: float
 
     def flags(self) -> list[str]:
-        """Three windows whatever they say of one another: what is compared takes turns in other ways."""
+        """Always three windows: this project averages over rounds of its own."""
         milliseconds = round(1000 * self.seconds / _WINDOWS)
         return ["--measurement-interval", str(milliseconds), "--max-trials", str(_WINDOWS), *_ANY_SPREAD]
 
 
 @dataclass(frozen=True)
 class Requests:
-    """Measure so many requests, however long they take; up to one more a caller is sent."""
+    """Measure a number of requests, however long they take; each caller may send one more."""
 
     count: int
 
@@ -70,10 +70,10 @@ class PerfAnalyzer:
 
     @classmethod
     def find(cls, folder: Path) -> PerfAnalyzer:
-        """The one on the PATH, else one of packages, which are downloaded into `folder` the first time.
+        """The one on the PATH, or one assembled from packages, which are downloaded into `folder` the first time.
 
         Raises:
-            BenchmarkError: neither can be had.
+            BenchmarkError: neither is available.
         """
         folder = folder.resolve()  # it is run from there
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ class PerfAnalyzer:
         return cls(binary, folder, {"LD_LIBRARY_PATH": os.pathsep.join(libraries)})
 
     def version(self) -> str:
-        """What it calls itself.
+        """The version that it reports.
 
         Raises:
             BenchmarkError: it does not run.
@@ -115,7 +115,7 @@ class PerfAnalyzer:
             rate: requests a second, arriving as a Poisson process, instead of `concurrency` at one time.
 
         Raises:
-            BenchmarkError: a request failed, or it says nothing.
+            BenchmarkError: a request failed, or the report is incomplete.
         """
         report = self.folder / "report.csv"
         report.unlink(missing_ok=True)
@@ -125,20 +125,20 @@ class PerfAnalyzer:
         if rate is None:
             command += ["--concurrency-range", str(concurrency)]
         else:
-            # As many threads as keep an arrival from waiting for an answer.
+            # Enough threads that no arrival waits for an earlier answer.
             command += ["--request-rate-range", str(rate), "--request-distribution", "poisson", "--max-threads", "32"]
         said = _command(command, env={**os.environ, **self.environment}, cwd=self.folder)
         return parse(report.read_text(), said, None if rate else concurrency)
 
 
 def parse(report: str, said: str, concurrency: int | None) -> Latency:
-    """The one load in a CSV report of perf_analyzer, whose times are microseconds, and in what it printed.
+    """Reads the load in a CSV report of perf_analyzer, whose times are microseconds, and in its output.
 
-    Its own throughput counts whole seconds where requests are counted, so where `concurrency` callers send one request
-    after the other, it is taken from their mean latency (Little's law).
+    When perf_analyzer counts requests, it rounds the time to whole seconds. With `concurrency` callers, throughput is
+    therefore computed from their mean latency (Little's law).
 
     Raises:
-        BenchmarkError: it holds another number of loads, or no latencies.
+        BenchmarkError: the report does not hold exactly one load, or no latencies.
     """
     rows = list(csv.DictReader(report.splitlines()))
     if len(rows) != 1:
@@ -156,7 +156,7 @@ def parse(report: str, said: str, concurrency: int | None) -> Latency:
 
 
 def write_data(path: Path, clicks: Sequence[Click], by: str) -> Path:
-    """A file of requests for `--input-data`; each names its image by `id`, or carries it as `bytes`."""
+    """Writes a file of requests for `--input-data`; each names its image by `id`, or includes it as `bytes`."""
     path.write_text(json.dumps({"data": [_request(click, by) for click in clicks]}))
     return path
 

@@ -1,4 +1,4 @@
-"""Pictures of a run: latency over concurrency, and the waterfall of a warm click."""
+"""Plots of a run: latency over concurrency, and the waterfall of a warm click."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DPI = 110
 
 
 def draw(results: Results, folder: Path) -> list[str]:
-    """Writes the pictures that the results are good for into a folder, and returns their names."""
+    """Writes the plots for which there are results into a folder, and returns their names."""
     drawn = []
     if any((row.concurrency or 0) > 1 for row in results.rows):
         drawn.append(_latency(results, folder / "latency.png"))

@@ -1,6 +1,6 @@
-"""What each precision costs and gains against fp32: size, time and memory of the encoder, and the masks.
+"""Compares each precision with fp32: size, time and memory of the encoder, and the masks.
 
-On the CPU; fp16 is for GPUs, and its time here says little.
+Runs on the CPU. fp16 is for GPUs, so its time here says little.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from benchmarks.report import table
 from benchmarks.results import BenchmarkError
 
 REFERENCE = "onnx"
-# Images that each encoder takes, in turns; held-out scenes for the masks.
+# Images through each encoder, in turns; held-out scenes for the masks.
 ROUNDS, SCENES = 80, 60
 Figures = dict[str, dict[str, float]]
 # Image encoder and mask decoder.
@@ -51,7 +51,7 @@ def compare_precisions(repository: Path, demo: Path, rounds: int = ROUNDS, scene
             with those of PyTorch in fp32.
 
     Raises:
-        BenchmarkError: there is no artifact in fp32 to compare with.
+        BenchmarkError: the repository has no fp32 artifact to compare with.
     """
     folder = repository / "sam3" / "exports" / "current"
     encoders = {
@@ -75,7 +75,7 @@ def compare_precisions(repository: Path, demo: Path, rounds: int = ROUNDS, scene
 
 
 def markdown(figures: Figures) -> str:
-    """The table of `docs/profiles.md`: ratios to fp32, whose own figures stand above it."""
+    """The table of `docs/profiles.md`: ratios to fp32, whose own figures come first."""
     reference = figures[REFERENCE]
     header = ("`--formats`", "file", "time of an image", "memory", "features at the gate", "mask IoU: mean (lowest)")
     rows = [
@@ -120,19 +120,19 @@ def _costs(encoders: dict[str, Path], architecture: Architecture, rounds: int) -
 
 
 def _encoder_process(path: Path, architecture: Architecture, pipe: Connection) -> None:
-    """Holds an encoder as a server does; answers each True with seconds for one image, and resident bytes."""
+    """Holds an encoder as a server does; answers each True with the seconds for one image and the resident bytes."""
     run = _serving(path)
     inputs = pixels(architecture, 1, seed=0)
     run(inputs)
     while pipe.recv():
-        run(inputs)  # after the turns of the others the caches are cold, and their threads may still spin
+        run(inputs)  # the other processes' turns leave cold caches, and their threads may still spin
         started = time.perf_counter()
         run(inputs)
         pipe.send((time.perf_counter() - started, psutil.Process().memory_info().rss))
 
 
 def _serving(path: Path) -> Callable[[Arrays], object]:
-    """An encoder with the settings of a server; those of the parity gate save memory and cost time."""
+    """An encoder with the settings of a server; those of the parity check save memory at the cost of time."""
     if path.suffix == ".onnx":
         import onnxruntime
 
@@ -177,11 +177,11 @@ def _quality(folder: Path, formats: list[str], architecture: Architecture, demo:
 
 
 def _of_format(folder: Path, name: str, architecture: Architecture) -> Halves:
-    """A format's artifacts, as the parity gate runs them."""
+    """A format's artifacts, as the parity check runs them."""
     halves = []
     for component in (image_encoder.spec(architecture), mask_decoder.spec(architecture)):
         format_ = FORMATS[name]
-        if format_.adapt(component) is None:  # it is served with the mask decoder of fp32
+        if format_.adapt(component) is None:  # served with the fp32 mask decoder
             format_ = FORMATS[REFERENCE]
         adapted = format_.adapt(component)
         assert adapted is not None

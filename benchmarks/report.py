@@ -1,4 +1,4 @@
-"""The results of a run as Markdown: first whether it keeps what the project promises, then ratios, then times."""
+"""The results of a run as Markdown: first whether the project keeps its promises, then ratios, then times."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _COLUMNS = (
     "answers/s", "encoder runs per image", "hit rate", "peak MiB",
 )  # fmt: skip
 _LEGEND = (
-    "`load` is the number of callers, each of which sends its next request when it has its answer; or arrivals a "
-    "second (Poisson). `x limit` compares medians with the limit's, cold with cold and warm with warm; `x faster than "
-    "FastAPI` with the service that encodes for each request, at the same load. Absolute times are the machine's "
-    "named below."
+    "`load` is the number of callers; each sends its next request when it has its answer. Or it is arrivals per second "
+    "(Poisson). `x limit` compares medians with the limit's, cold with cold and warm with warm. `x faster than "
+    "FastAPI` compares with the service that encodes for each request, at the same load. Absolute times hold for the "
+    "machine named below."
 )
 
 
 @dataclass(frozen=True)
 class Check:
-    """A ratio, the bound that it must keep, in words, and whether it does."""
+    """A claim, the measured ratio and its bound in words, and whether the claim holds."""
 
     claim: str
     measured: str
@@ -48,7 +48,7 @@ class Check:
 
 
 def checks(results: Results) -> list[Check]:
-    """What the project promises, as far as this run has the figures."""
+    """The project's promises, as far as this run has measured them."""
     return [
         *_warm_click(results),
         *_second_click(results),
@@ -101,7 +101,7 @@ def _throughput(results: Results) -> Iterator[Check]:
         ("through the gateway", results.find(GATEWAY, Scenario.WARM_BY_BYTES, Tool.UPLOADS, concurrency=CALLERS)),
     ):
         if last and ours:
-            claim = f"throughput {name} with {CALLERS} callers on {CALLERS} images, against the same"
+            claim = f"throughput {name} with {CALLERS} callers on {CALLERS} images, against FastAPI, last image"
             yield _at_least(claim, ours.latency.throughput / last.latency.throughput, THROUGHPUT_FACTOR, "{:.1f} times")
 
 
@@ -119,7 +119,7 @@ def _agreement(results: Results) -> Iterator[Check]:
     ours = results.find(SAM3, Scenario.WARM_BY_ID, Tool.PREPARED)
     if perf and ours:
         ratio = _ratio(perf, ours)
-        claim = "perf_analyzer's median of a warm click by id over gRPC, against the project's own of the same requests"
+        claim = "perf_analyzer's median of a warm click by id over gRPC, against our timing of the same requests"
         yield Check(claim, f"x {ratio:.2f}", f"within {AGREEMENT:.0%}", abs(ratio - 1) <= AGREEMENT)
 
 
@@ -132,10 +132,10 @@ def _ratio(one: Row, other: Row) -> float:
 
 
 def markdown(results: Results, pictures: Sequence[str] = ()) -> str:
-    """The page: what must hold, the table, where a click's time goes, the machine.
+    """The page: the promises, the table, where a click's time goes, and the machine.
 
     Args:
-        pictures: file names of the plots beside it.
+        pictures: file names of plots in the same folder.
     """
     held = [(check.claim, check.measured, check.bound, "yes" if check.holds else "**no**") for check in checks(results)]
     parts = [f"# {results.title}", *results.notes, table(("", "measured", "must be", "holds"), held)]

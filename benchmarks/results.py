@@ -1,4 +1,4 @@
-"""What a run measures: latencies, the rows of the table, the parts of a click; kept as JSON."""
+"""The results of a run: latencies, the rows of the table, the parts of a click. Kept as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import psutil
 # Names in the rows.
 LIMIT, SAM3, GATEWAY, RESPONSE_CACHE = "limit", "sam3", "gateway", "Triton's response cache"
 PLAIN_BASELINE, LAST_IMAGE_BASELINE = "FastAPI", "FastAPI, last image"
-# Callers, and images that they click on, in the comparison of throughput.
+# Number of callers, and of images, in the comparison of throughput.
 CALLERS = 8
 
 
@@ -32,7 +32,7 @@ class Scenario:
 
 
 class Tool:
-    """Names of what sends requests."""
+    """Names of the programs and functions that send requests."""
 
     PERF = "perf_analyzer"
     CLIENT = "Sam3Client"
@@ -46,7 +46,7 @@ _PACKAGES = ("sam3-triton", "onnxruntime", "torch", "numpy", "opencv-python-head
 
 
 class BenchmarkError(RuntimeError):
-    """A measurement that failed, or that measured something else than it should; the text names the fault."""
+    """A measurement failed or measured the wrong thing; the message names the problem."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ class Latency:
         """Percentiles of single measurements, linearly interpolated.
 
         Args:
-            elapsed_s: how long they took together; left out if the requests did not overlap.
+            elapsed_s: how long they took together; None if the requests did not overlap.
 
         Raises:
-            BenchmarkError: there are none.
+            BenchmarkError: there are no measurements.
         """
         if not len(seconds):
             raise BenchmarkError("no request was measured")
@@ -94,8 +94,8 @@ class Row:
         scenario: `cold`, `warm by id`, `warm by bytes`, `click trace`, ...
         way: the transport of the requests: `in process`, `gRPC`, `HTTP`, `shared memory`.
         tool: what sent and timed them.
-        requests: all that the system answered, including those that the tool did not count.
-        encoder_runs: images that the encoder was given since the first of `distinct_images` was sent.
+        requests: all requests that the system answered, including those that the tool did not count.
+        encoder_runs: images that the encoder processed since the first of `distinct_images` was sent.
         hit_rate: share of the requests for which no encoder ran.
         peak_mib: largest resident memory of all processes of the system. Memory that they share counts in each. None
             if they run on another machine.
@@ -142,7 +142,7 @@ class Results:
 
     Attributes:
         title: what was run.
-        full_size: whether it was SAM 3's own size; False for the demonstration model.
+        full_size: whether the network had SAM 3's own size; False for the demonstration model.
         about: machine and versions, by name.
         settings: how much was measured, by name.
         waterfalls: of a warm click, by system.
@@ -174,10 +174,10 @@ class Results:
 
     @classmethod
     def load(cls, path: Path) -> Results:
-        """The counterpart of `save`.
+        """Reads a file that `save` wrote.
 
         Raises:
-            BenchmarkError: the file cannot be read, or holds something else.
+            BenchmarkError: the file cannot be read, or does not hold results.
         """
         try:
             values = json.loads(path.read_text())
@@ -189,11 +189,11 @@ class Results:
         except OSError as error:
             raise BenchmarkError(f"{path}: {error.strerror}") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise BenchmarkError(f"{path}: no results of these benchmarks ({error})") from error
+            raise BenchmarkError(f"{path}: not a results file of these benchmarks ({error})") from error
 
 
 def about_here() -> dict[str, str]:
-    """This machine and what runs on it."""
+    """This machine and the versions of its software."""
     found = {
         "processor": _processor(),
         "cores": str(len(psutil.Process().cpu_affinity())),

@@ -1,4 +1,4 @@
-"""What is measured of a server, on this machine or another: by perf_analyzer, the project's client, and uploads."""
+"""Measures a server, on this machine or another, with perf_analyzer, the project's client, and uploads."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from benchmarks.results import GATEWAY, SAM3, BenchmarkError, Results, Scenario,
 from benchmarks.services import Service
 from benchmarks.systems import Album, Load, System, family, measure, triton_system
 
-# Downloads are kept here from run to run.
+# Downloads are kept here between runs.
 TOOLS = PROJECT / "out" / "bench" / "tools"
-# Arrivals of an open loop, as shares of the answers that eight callers at a time got.
+# Rates of arrival in an open loop, as shares of the throughput with eight callers.
 LOAD_SHARES = (0.4, 0.7)
 # Sides of the images that are sent over gRPC and through shared memory: files of 0.5, 4.3 and 18.8 MB.
 UPLOAD_SIDES, _UPLOADS = (400, 1200, 2500), 8
@@ -34,14 +34,14 @@ class Amount:
     """How much is measured.
 
     Attributes:
-        rounds: in which systems that are compared take turns at one request at a time.
-        block: requests of each in a round; perf_analyzer measures for `window_s` instead.
-        requests: uploads of a row at several requests at a time.
+        rounds: number of rounds in which systems take turns, with one request at a time.
+        block: requests of each system in a round; perf_analyzer measures for `window_s` instead.
+        requests: uploads in a row of the table with several requests at a time.
         window_s: seconds for which perf_analyzer measures warm clicks.
-        concurrencies: requests at one time, beside 1.
-        cold: requests of a row of new images.
-        trace_images: of a click trace.
-        trace_clicks: of a click trace.
+        concurrencies: numbers of requests at one time, besides 1.
+        cold: requests in a row of the table with new images.
+        trace_images: images in a click trace.
+        trace_clicks: clicks in a click trace.
     """
 
     rounds: int
@@ -64,8 +64,8 @@ class Target:
 
     Attributes:
         http_url: `http://host:port` of its HTTP endpoint; None to measure gRPC alone.
-        gateway: in front of it; None without.
-        processes: whose memory counts; none if it runs on another machine.
+        gateway: a gateway in front of it, if any.
+        processes: the processes whose memory counts; none if it runs on another machine.
         trace_folder: where it can write traces; None if it runs on another machine.
     """
 
@@ -105,11 +105,11 @@ class Bench:
         self.perf = self._find_perf_analyzer()
 
     def add(self, ways: Iterable[Load], rounds: int = 1) -> None:
-        """Measures, and keeps the rows."""
+        """Measures loads and adds their rows to the results."""
         self.results.rows += measure(list(ways), rounds)
 
     def single_clicks(self) -> list[Load]:
-        """One warm click at a time, by each transport and tool; to be measured in turns."""
+        """Loads of one warm click at a time, for each transport and tool, to be measured in turns."""
         block, seconds = self.amount.block, self.amount.window_s
         ways = [loads.client_clicks(self.system, self.client, self.album, block)]
         if self.perf:
@@ -123,7 +123,7 @@ class Bench:
         return ways
 
     def concurrent_clicks(self) -> None:
-        """Warm clicks, several at a time."""
+        """Measures several warm clicks at a time."""
         count, window = self.amount.requests, Window(self.amount.window_s)
         for concurrency in self.amount.concurrencies:
             if self.perf:
@@ -137,7 +137,7 @@ class Bench:
                 self.add([loads.uploads(system, self.target.gateway, self.album, count, concurrency)])
 
     def open_loop(self) -> None:
-        """Warm clicks by id that arrive as a Poisson process."""
+        """Measures warm clicks by id that arrive as a Poisson process."""
         known = self.results.find(SAM3, Scenario.WARM_BY_ID, Tool.PERF, "gRPC", 8)
         if self.perf and known:
             for share in LOAD_SHARES:
@@ -146,7 +146,7 @@ class Bench:
                 self.add([loads.perf_clicks(self.system, self.perf, url, self.album, window, by="id", rate=rate)])
 
     def cold(self) -> None:
-        """Every image is new."""
+        """Measures clicks that each bring a new image."""
         count = self.amount.cold
         if self.perf:
             for concurrency in (1, 4):
@@ -155,7 +155,7 @@ class Bench:
             self.add([loads.cold_uploads(self.target.gateway_system(), self.target.gateway, count)])
 
     def click_trace(self, system: System, url: str) -> None:
-        """A few images get most clicks; then eight callers at a time want the same new image."""
+        """Measures a trace in which a few images get most clicks; then eight callers on the same new image."""
         images, length = self.amount.trace_images, self.amount.trace_clicks
         self.add([loads.client_trace(system, url, zipf_trace(fresh_images(images), length), _TRACE_CALLERS)])
         if self.perf:
@@ -164,18 +164,18 @@ class Bench:
         self.add([loads.client_together(system, url, images, 2 * _TRACE_CALLERS)])
 
     def image_uploads(self) -> None:
-        """What shared memory saves; the server must share /dev/shm with this process."""
+        """Measures what shared memory saves; the server must share /dev/shm with this process."""
         for side in UPLOAD_SIDES:
             self.add(loads.image_uploads(self.system, self.target.grpc_url, side, _UPLOADS), self.amount.rounds)
 
     def waterfall(self) -> None:
-        """Where the time of a warm click goes."""
+        """Measures where the time of a warm click goes."""
         if self.target.trace_folder:
 
             def one(click: Click) -> Callable[[], object]:
                 return lambda: self.client.predict(image_id=click.image_id, points=[click.point], logits=False)
 
-            # Another load has just had the caches and cores; without a warm-up that would count as the models' time.
+            # Another load has just used the caches and cores; without a warm-up that would count as the models' time.
             loads.client_clicks(self.system, self.client, self.album, self.amount.block).run()
             clicks = [one(click) for click in itertools.islice(itertools.cycle(self.album.clicks), _TRACED_CLICKS)]
             self.results.waterfalls[SAM3] = waterfall.of_server(self.triton, self.target.trace_folder, clicks)
@@ -191,7 +191,7 @@ class Bench:
 
 
 def measure_remote(grpc_url: str, http_url: str | None, gateway_url: str | None, amount: Amount) -> Results:
-    """All that can be measured from outside; the machine in the results is the one that sends."""
+    """Measures all that can be measured from outside; the results describe the sending machine."""
     gateway = Service(gateway_url.rstrip("/")) if gateway_url else None
     bench = Bench(f"Benchmarks of {grpc_url}", Target(grpc_url, http_url, gateway), amount)
     bench.results.about = {f"caller's {name}": value for name, value in about_here().items()} | bench.results.about

@@ -1,4 +1,4 @@
-"""Programs that are measured, in processes of their own."""
+"""Starts the measured programs as separate processes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from benchmarks.results import BenchmarkError
 
 # The full-size network takes a minute to build and load.
 _START_TIMEOUT_S = 300
-# Of the response cache's keys and values together: the default of the project's own cache.
+# Keys and values of the response cache together; equal to the default of the project's own cache.
 _RESPONSE_CACHE_BYTES = 2**30
 
 
 @dataclass(frozen=True)
 class Service:
-    """An HTTP service with the contract of `/predict/mask`."""
+    """An HTTP service that implements `/predict/mask`."""
 
     url: str
     pid: int | None = None  # None if it runs on another machine
@@ -34,7 +34,7 @@ class Service:
 
 @contextmanager
 def repository_copy(source: Path, **parameters: dict[str, str]) -> Iterator[Path]:
-    """A copy of a repository, with other values for some parameters of the models that are named."""
+    """A copy of a repository with other values for some parameters, given by model."""
     with tempfile.TemporaryDirectory(prefix="sam3-bench-") as folder:
         copy = Path(folder) / "model_repository"
         shutil.copytree(source, copy, symlinks=True)
@@ -50,7 +50,7 @@ def repository_copy(source: Path, **parameters: dict[str, str]) -> Iterator[Path
 
 @contextmanager
 def serving(source: Path, flags: tuple[str, ...] = (), **parameters: dict[str, str]) -> Iterator[TritonServer]:
-    """A Triton over such a copy, on free ports; `flags` are further ones of `tritonserver`."""
+    """A Triton that serves such a copy, on free ports; `flags` are more flags for `tritonserver`."""
     with (
         repository_copy(source, **parameters) as repository,
         (repository.parent / "triton.log").open("w") as log,
@@ -61,11 +61,11 @@ def serving(source: Path, flags: tuple[str, ...] = (), **parameters: dict[str, s
 
 @contextmanager
 def serving_with_response_cache(repository: Path) -> Iterator[TritonServer]:
-    """A server that keeps nothing in the embedding cache, and answers of `sam3_encode` in Triton's response cache.
+    """A server without the embedding cache that keeps the answers of `sam3_encode` in Triton's response cache.
 
-    Its key is therefore the image file; an id without the file finds nothing. Enabled on `sam3_image_encoder` it works
-    too, but then each click decodes its image. With `sam3_preprocess` beside it, Triton 2.51 hands the encoder a
-    request without inputs.
+    The response cache's key is the image file, so a request with only an id misses. Enabling it on `sam3_image_encoder`
+    works too, but then each click decodes its image. With `sam3_preprocess` enabled as well, Triton 2.51 sends the
+    encoder a request without inputs.
     """
     with repository_copy(repository, sam3_embedding_cache={"cache_bytes": "0"}) as copy, installation.find() as found:
         config = copy / "sam3_encode" / "config.pbtxt"
@@ -78,7 +78,7 @@ def serving_with_response_cache(repository: Path) -> Iterator[TritonServer]:
 
 @contextmanager
 def gateway(triton_url: str) -> Iterator[Service]:
-    """A `sam3 gateway` in front of a Triton."""
+    """A gateway in front of a Triton."""
     (port,) = free_ports(1)
     with _running(["sam3_gateway.cli", "--port", str(port), "--triton", triton_url], port) as service:
         yield service
@@ -86,7 +86,7 @@ def gateway(triton_url: str) -> Iterator[Service]:
 
 @contextmanager
 def fastapi_baseline(checkpoint: Path, config: Path | None, *flags: str) -> Iterator[Service]:
-    """The plain service of `fastapi_baseline.py`."""
+    """The service of `fastapi_baseline.py`."""
     (port,) = free_ports(1)
     command = ["benchmarks.fastapi_baseline", "--checkpoint", str(checkpoint), "--port", str(port), *flags]
     if config is not None:
@@ -122,7 +122,7 @@ def _answers(url: str) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine on which nothing listens."""
+    """Free ports of this machine."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""The systems that are compared, and the measuring: several loads in turns, so that a disturbance hits all of them."""
+"""The compared systems, and their measurement: several loads in turns, so that a disturbance hits all of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SAMPLE_S = 0.25
 
 
 class Work(NamedTuple):
-    """What a system has done since its start: requests answered, and images encoded."""
+    """Counts since a system's start: requests answered, and images encoded."""
 
     requests: int
     encodes: int
@@ -34,11 +34,11 @@ class Work(NamedTuple):
 
 @dataclass(frozen=True)
 class System:
-    """One of those that are compared.
+    """One of the compared systems.
 
     Attributes:
-        work: asks the system what it has done.
-        processes: whose memory counts; none if they run on another machine.
+        work: reads the system's counts.
+        processes: the processes whose memory counts; none if they run on another machine.
     """
 
     name: str
@@ -59,7 +59,7 @@ def triton_system(grpc_url: str, *processes: psutil.Process, name: str = SAM3) -
 
 
 def limit_system(limit: Limit) -> System:
-    """The bare networks, in this process; its memory is that of the benchmark, the networks included."""
+    """The bare networks in this process; its memory is that of the benchmark and the networks together."""
     return System(LIMIT, lambda: Work(limit.count("PNG"), limit.count("encoder")), (psutil.Process(),))
 
 
@@ -93,11 +93,11 @@ class Album:
 
 @dataclass(frozen=True)
 class Load:
-    """One way of loading a system.
+    """A system and the requests to send to it.
 
     Attributes:
-        run: one round of it.
-        album: what it clicks on; None if each request brings a new image.
+        run: measures one round.
+        album: the images to click on; None if each request brings a new image.
         others: see `Row`.
     """
 
@@ -120,8 +120,8 @@ class _Tally:
 
 
 def measure(loads: Sequence[Load], rounds: int = 1) -> list[Row]:
-    """A row for each load. Each round runs all of them in turn, forwards and then backwards, so that none has the same
-    neighbour each time."""
+    """Measures a row for each load. Each round runs all of them in turn. Every second round runs backwards, so that no
+    load always follows the same one."""
     tallies = [_Tally() for _ in loads]
     for number in range(rounds):
         for load, tally in list(zip(loads, tallies, strict=True))[:: -1 if number % 2 else 1]:

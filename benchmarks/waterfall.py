@@ -1,4 +1,4 @@
-"""Where the time of a warm click goes: from Triton's traces and the caller's clock, which are the same clock."""
+"""Where the time of a warm click goes, from Triton's traces and the caller's timestamps, which share one clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sam3_triton.wire import MODEL
 from benchmarks.limit import Limit
 from benchmarks.results import BenchmarkError, Segment
 
-# In the order of a click.
+# In the order in which a click runs them.
 STEPS = ("sam3_embedding_cache", "sam3_mask_decoder", "sam3_mask_postprocess")
 _FILE = "trace.json"
 # Triton writes a trace's file a moment after the answer.
@@ -26,14 +26,14 @@ Trace = dict[str, Timestamps]
 
 
 def flags(folder: Path) -> tuple[str, ...]:
-    """Flags with which a `tritonserver` of this machine can later trace into a folder."""
+    """Flags that let a `tritonserver` on this machine write traces into a folder when tracing is turned on later."""
     return f"--trace-config=triton,file={folder / _FILE}", "--trace-config=level=OFF"
 
 
 def of_server(
     server: triton.InferenceServerClient, folder: Path, clicks: Iterable[Callable[[], object]]
 ) -> list[Segment]:
-    """Means over warm clicks over gRPC, made one after the other; what `segments` says of each.
+    """The mean `segments` of warm clicks over gRPC, made one after the other.
 
     Args:
         folder: as given to `flags` when the server was started.
@@ -62,7 +62,7 @@ def of_server(
 
 
 def read(entries: list[dict[str, Any]]) -> Trace:
-    """Nanoseconds by model and by name, of the trace of one click as Triton writes it."""
+    """Reads Triton's trace of one click: nanoseconds by model and by name."""
     names: dict[int, str] = {}
     times: dict[int, Timestamps] = {}
     for entry in entries:
@@ -74,12 +74,12 @@ def read(entries: list[dict[str, Any]]) -> Trace:
 
 
 def segments(trace: Mapping[str, Timestamps], begun: int, ended: int) -> list[Segment]:
-    """A click cut where it passed from one program to the next; the parts add up to the time that the caller waited.
+    """Splits a click where it passes from one program to the next; the parts add up to the time that the caller waits.
 
     `client` is the time until Triton has read the request, and from the sent answer until the caller has unpacked it,
-    the loopback included. `network` is the time in Triton's gRPC endpoint. For each model: `queue` until its process is
-    asked; `copies`, Triton's own into that process; `compute` until it has answered, copies inside its process
-    included; `ensemble`, from its answer to the next model. What a model does after its answer delays nobody and is not
+    the loopback included. `network` is the time in Triton's gRPC endpoint. For each model: `queue` until Triton calls
+    its process; `copies`, Triton's own into that process; `compute` until it has answered, copies inside its process
+    included; `ensemble`, from its answer to the next model. A model's work after its answer delays nobody and is not
     counted.
     """
     whole = trace[MODEL]
@@ -96,7 +96,7 @@ def segments(trace: Mapping[str, Timestamps], begun: int, ended: int) -> list[Se
             (model, "compute", one["COMPUTE_INPUT_END"], answered),
             (model, "ensemble", answered, end),
         ]
-    # Triton may write this down after the caller has the answer.
+    # Triton may record this after the caller has the answer.
     sent = min(whole["GRPC_SEND_END"], ended)
     parts.append(("Triton", "network", whole["GRPC_SEND_START"], sent))
     parts.append(("caller", "client", sent, ended))
@@ -104,6 +104,6 @@ def segments(trace: Mapping[str, Timestamps], begun: int, ended: int) -> list[Se
 
 
 def of_limit(limit: Limit) -> list[Segment]:
-    """The steps of a warm click in one process, medians."""
+    """The median times of the steps of a warm click in one process."""
     names = ("prompt", "decoder", "holes and resize", "PNG")
     return [Segment(name, "compute", 1000 * statistics.median(limit.steps[name])) for name in names]

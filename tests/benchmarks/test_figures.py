@@ -50,5 +50,5 @@ def test_results_survive_their_file(tmp_path: Path):
 def test_another_file_is_refused(tmp_path: Path, text: str):
     (tmp_path / "results.json").write_text(text)
 
-    with pytest.raises(BenchmarkError, match="no results of these benchmarks"):
+    with pytest.raises(BenchmarkError, match="not a results file of these benchmarks"):
         Results.load(tmp_path / "results.json")
