@@ -32,11 +32,11 @@ CLICK = {"points": [[SIDE // 2, SIDE // 2]]}
 SAME_LOGITS = 1e-2
 
 CLICKS, IMAGES, ROOM, CALLERS = 2000, 64, 8, 4
-# Of the resident memory of all processes in the second half of the clicks; measured: 0.007.
+# Spread of all processes' resident memory in the second half of the clicks; measured: 0.007.
 MEMORY_SPREAD = 0.05
 
 ROUNDS, WARM_CLICKS, MISSING_CALLERS = 6, 200, 4
-# Of a warm click's median while misses are in flight; measured: 1.02. One that waited for a miss would take x 4.
+# A warm click's median while misses are in flight, over that without; measured: 1.02. Waiting for a miss gives x 4.
 BUSY_FACTOR = 1.3
 
 
@@ -50,7 +50,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class Churn:
-    """Random clicks of several callers on more images than there is room for, and what came of them."""
+    """Random clicks of several callers on more images than the cache has room for, and their results."""
 
     client: Sam3Client
     observer: Observer
@@ -64,7 +64,7 @@ class Churn:
     cache_bytes: list[float] = field(default_factory=list)
 
     def click(self, number: int) -> None:
-        """One click; every twentieth also looks at memory. Lists take appends from several threads."""
+        """One click; every twentieth also samples memory. Appending to a list is safe from several threads."""
         index = random.Random(number).randrange(len(self.images))
         try:
             answer = self.client.predict(self.images[index], **CLICK)
@@ -188,7 +188,7 @@ def warm_clicks(client: Sam3Client, image_id: str) -> list[float]:
 
 @contextmanager
 def only_on(cores: list[int]) -> Iterator[None]:
-    """Keeps this thread, and those that it starts, on some cores."""
+    """Restricts this thread, and those that it starts, to some cores."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:

@@ -1,4 +1,4 @@
-"""Long checks with figures; `make test` does not collect them, since their files are not called `test_*.py`."""
+"""Long checks with figures. `make test` does not collect them, because their files are not named `test_*.py`."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ from benchmarks.full_size import write_checkpoint
 FOLDER = Path("out") / "full-size"
 PHOTO = golden.FOLDER / "coffee.png"
 CLICK = (360, 290)
-# torchscript-fp16 wants a GPU at this size.
+# torchscript-fp16 needs a GPU at this size.
 FORMATS = ("onnx", "onnx-fp16", "onnx-int8", "torchscript")
 MINIMUM_IOU = 0.999
 Figures = dict[str, Any]
@@ -66,7 +66,7 @@ def test_the_mask_of_the_served_model_is_that_of_pytorch(keep: Callable) -> None
 
 
 def export(checkpoint: Path, repository: Path) -> Figures:
-    """Runs sam3-export in a process of its own and samples its memory."""
+    """Runs sam3-export in a separate process and samples its memory."""
     command = [sys.executable, "-m", "sam3_export.cli", "--checkpoint", str(checkpoint)]
     started, peak = time.monotonic(), 0
     process = subprocess.Popen([*command, "--repository", str(repository), "--formats", ",".join(FORMATS)])

@@ -1,4 +1,4 @@
-"""Percentiles, rounds, and what is kept of a run."""
+"""Percentiles, rounds, and results files."""
 
 from __future__ import annotations
 

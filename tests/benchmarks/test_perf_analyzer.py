@@ -1,4 +1,4 @@
-"""Data for perf_analyzer, and what is read of its reports (which are of the real 2.48)."""
+"""Input data for perf_analyzer, and its reports (from the real 2.48)."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_window_is_three_windows_of_perf_analyzer():
     assert Requests(40).flags() == ["--request-count", "40"]
 
 
-def test_the_one_on_the_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_perf_analyzer_on_the_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     binary = tmp_path / "bin" / "perf_analyzer"
     binary.parent.mkdir()
     binary.write_text("#!/bin/sh\necho Perf Analyzer Version 9.9.9 '(commit unknown)'\n")
@@ -85,7 +85,7 @@ def test_the_one_on_the_path_comes_first(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "tools" / "perf_analyzer").exists()
 
 
-def test_one_that_fails_is_an_error_of_one_line(tmp_path: Path):
+def test_a_perf_analyzer_that_fails_is_an_error_of_one_line(tmp_path: Path):
     binary = tmp_path / "perf_analyzer"
     binary.write_text("#!/bin/sh\necho something else >&2\necho Thread [0] had error: no such image >&2\nexit 99\n")
     binary.chmod(0o755)

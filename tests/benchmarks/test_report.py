@@ -66,13 +66,13 @@ def change(results: Results, number: int, **latency: float) -> Results:
         (2, {"median_ms": 13.3}, "perf_analyzer's median"),
     ],
 )
-def test_a_promise_that_is_not_kept_is_told(results: Results, number: int, latency: dict, claim: str):
+def test_a_broken_promise_is_reported(results: Results, number: int, latency: dict, claim: str):
     found = held(change(results, number, **latency))
 
     assert [holds for text, holds in found.items() if text.startswith(claim)] == [False]
 
 
-def test_one_encode_too_many_is_told(results: Results):
+def test_one_encode_too_many_is_reported(results: Results):
     results.rows[3] = replace(results.rows[3], encoder_runs=9)
 
     assert held(results)["encoder runs per distinct image"] is False

@@ -1,4 +1,4 @@
-"""A click cut at the moments when it passes from one hand to the next."""
+"""A click, split where it passes from one program to the next."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_each_part_is_where_it_belongs():
     assert of["sam3_mask_decoder", "copies"] == 2
     assert of["sam3_mask_decoder", "compute"] == 6
     assert of["sam3_mask_decoder", "ensemble"] == 1
-    # It answered when the next one began, however late its call returned.
+    # Its answer counts from when the next model began, however late its call returned.
     assert of["sam3_embedding_cache", "compute"] == 7
     assert of["sam3_embedding_cache", "ensemble"] == 0
     assert [segment.milliseconds for segment in found if segment.kind == "client"] == [2, 4]
     assert [segment.milliseconds for segment in found if segment.kind == "network"] == [2, 1]
 
 
-def test_an_answer_that_was_unpacked_before_triton_calls_it_sent_is_no_negative_time():
+def test_an_answer_unpacked_before_triton_records_it_sent_gives_no_negative_time():
     *_, network, client = segments(trace(), 0, 35 * MS + MS // 2)
 
     assert (network.milliseconds, client.milliseconds) == (0.5, 0)

@@ -14,7 +14,7 @@ def test_the_defaults_are_sam3s() -> None:
     assert Architecture().low_res_size == 288
 
 
-def test_a_model_tells_the_sizes_it_was_built_with() -> None:
+def test_a_model_gives_the_sizes_it_was_built_with() -> None:
     architecture = Architecture.from_json(golden.CONFIG)
     assert architecture.image_size == 336
     assert Architecture.of_model(architecture.build()) == architecture
@@ -35,7 +35,7 @@ def test_a_model_tells_the_sizes_it_was_built_with() -> None:
         ('{"layer_norm_eps": 0}', "layer_norm_eps must be a positive number"),
     ],
 )
-def test_a_bad_config_is_told_its_fault(content: str, fault: str, tmp_path: Path) -> None:
+def test_a_bad_config_is_reported(content: str, fault: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(content)
     with pytest.raises(ExportError, match=fault) as caught:
@@ -43,7 +43,7 @@ def test_a_bad_config_is_told_its_fault(content: str, fault: str, tmp_path: Path
     assert str(path) in str(caught.value)
 
 
-def test_a_missing_config_is_told(tmp_path: Path) -> None:
+def test_a_missing_config_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="none.json: No such file"):
         Architecture.from_json(tmp_path / "none.json")
 

@@ -138,7 +138,7 @@ def test_a_tensor_that_cannot_be_split_is_named(altered: Callable) -> None:
         checkpoint.load(str(path), golden.CONFIG)
 
 
-def test_another_size_than_the_config_says_how_to_go_on(tmp_path: Path) -> None:
+def test_sizes_that_do_not_fit_point_to_config(tmp_path: Path) -> None:
     small = tmp_path / "small.json"
     small.write_text(golden.CONFIG.read_text().replace('"hidden_size": 96', '"hidden_size": 48'))
     with pytest.raises(ExportError, match="--config"):
@@ -146,7 +146,7 @@ def test_another_size_than_the_config_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 a broken zip"])
-def test_a_file_that_is_no_checkpoint_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "broken.pt"
     path.write_bytes(content)
     with pytest.raises(ExportError, match="broken.pt: not a PyTorch checkpoint"):
@@ -167,6 +167,6 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
         checkpoint.load(str(path), golden.CONFIG)
 
 
-def test_a_file_that_does_not_exist_is_told() -> None:
+def test_a_file_that_does_not_exist_is_reported() -> None:
     with pytest.raises(ExportError, match="nowhere/sam3.pt: no such file or directory"):
         checkpoint.load("nowhere/sam3.pt")

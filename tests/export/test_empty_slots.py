@@ -1,4 +1,4 @@
-"""Empty slots change nothing: the answer is that of the same prompt without them, in every format."""
+"""Empty slots do not change the answer to a prompt, in any format."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def loaded() -> checkpoint.Checkpoint:
 
 @pytest.fixture(scope="module")
 def features(loaded: checkpoint.Checkpoint) -> Arrays:
-    """Of three images."""
+    """The features of three images."""
     encoder = ImageEncoder(loaded.model).eval()
     return run_module(encoder, image_encoder.spec(loaded.architecture), pictures.pixels(loaded.architecture, 3, 7))
 
 
 @pytest.fixture(scope="module", params=["pytorch", "onnx", "torchscript"])
 def run(request: pytest.FixtureRequest, loaded: checkpoint.Checkpoint) -> Run:
-    """The decoder as a PyTorch module, and as each format that was exported."""
+    """The decoder as a PyTorch module, and in each exported format."""
     component = mask_decoder.spec(loaded.architecture)
     if request.param == "pytorch":
         module = MaskDecoder(loaded.model).eval()
@@ -68,7 +68,7 @@ def run(request: pytest.FixtureRequest, loaded: checkpoint.Checkpoint) -> Run:
 
 
 def with_empty_slots(inputs: Arrays, count: int) -> Arrays:
-    """Behind every prompt, at coordinates that would spoil any answer they reached."""
+    """Appends empty slots to every prompt, at coordinates that would spoil any answer that used them."""
     behind = ((0, 0), (0, count))
     return {
         **inputs,

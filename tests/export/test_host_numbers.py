@@ -1,4 +1,4 @@
-"""A trace runs where it is loaded, and its sizes stay on the host."""
+"""A trace runs on the device on which it is loaded, and its sizes stay on the host."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def constants_load_on_meta() -> Iterator[None]:
     library._destroy()
 
 
-def test_traces_run_on_another_device_without_a_number_from_there(exported: Path) -> None:
+def test_traces_run_on_another_device_without_reading_numbers_back(exported: Path) -> None:
     """Constants follow the device, nothing names another one, and no size is computed there."""
     encoder, decoder = (
         torch.jit.load(str(exported / model / "1" / "model.pt"), map_location=META)

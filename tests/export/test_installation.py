@@ -110,7 +110,7 @@ def test_the_old_set_stays_until_the_rename_puts_the_new_one_in_its_place(
     assert replaced == [("current", ("first", "first"))]
 
 
-def test_a_server_that_is_loading_is_waited_for(repository: Path) -> None:
+def test_installing_waits_for_a_server_that_is_loading(repository: Path) -> None:
     install(repository, "first")
     with (repository / "sam3" / "exports" / ".swap.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)  # as sam3-serve holds it while Triton loads
@@ -144,7 +144,7 @@ def test_a_version_folder_of_somebody_else_is_left_alone(repository: Path) -> No
         installation.check_repository(repository, MODEL_NAMES)
 
 
-def test_too_little_space_is_told_before_the_work(repository: Path) -> None:
+def test_too_little_space_is_reported_before_the_work(repository: Path) -> None:
     with pytest.raises(ExportError, match=r"GB are needed, .* GB are free"):
         installation.check_space(repository, 10**18)
 
@@ -233,7 +233,7 @@ def test_a_failed_export_leaves_the_repository_as_it_was(
         (["--repository", "nowhere"], "nowhere: not a model repository"),
     ],
 )
-def test_wrong_arguments_are_told_in_one_line(
+def test_wrong_arguments_are_reported_in_one_line(
     arguments: list[str], line: str, repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(repository, *arguments) == 1
@@ -242,13 +242,13 @@ def test_wrong_arguments_are_told_in_one_line(
     assert line in errors[0]
 
 
-def test_an_unknown_format_is_told(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_format_is_reported(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(repository, "--formats", "onnx,tensorflow")
     assert f"unknown format tensorflow; choose from {', '.join(FORMATS)}" in capsys.readouterr().err
 
 
-def test_what_takes_hours_on_this_machine_is_refused_at_once(
+def test_an_export_that_takes_hours_on_this_machine_is_refused_at_once(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

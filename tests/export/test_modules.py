@@ -1,4 +1,4 @@
-"""The two halves against Meta's features, and the choices inside the decoder's graph."""
+"""Encoder and decoder against Meta's features, and the choices inside the decoder's graph."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_each_row_of_a_batch_is_answered_as_if_alone(loaded: checkpoint.Checkpoi
         ([0.0, 0.0, 0.0, 0.0], 2),
     ],
 )
-def test_an_unstable_single_mask_gives_way(loaded: checkpoint.Checkpoint, logits: list[float], token: int) -> None:
+def test_an_unstable_single_mask_is_replaced(loaded: checkpoint.Checkpoint, logits: list[float], token: int) -> None:
     decoder = MaskDecoder(loaded.model)
     planes = torch.ones(1, 4, 2, 2)
     planes[0, 0] = torch.tensor(logits).reshape(2, 2)

@@ -27,7 +27,7 @@ from sam3_export.native_backends import pytorch_rules
 
 
 def image_size(repository: Path) -> str:
-    """That of the exported network."""
+    """The architecture of the exported network."""
     return str(json.loads((repository / "sam3" / "exports" / "current" / "export.json").read_text())["image_size"])
 
 

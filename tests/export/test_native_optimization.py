@@ -59,7 +59,7 @@ ACCELERATORS = [
 
 
 @pytest.mark.parametrize(("text", "expected"), ACCELERATORS)
-def test_accelerators_are_held_to_what_the_release_reads(linked: Path, text: str, expected: str | None) -> None:
+def test_accelerators_are_checked_against_the_release(linked: Path, text: str, expected: str | None) -> None:
     inputs = onnx.load(linked / ENCODER / "1" / "model.onnx").graph.input
     text = text.replace("{size}", str(inputs[0].type.tensor_type.shape.dim[1].dim_value))
     edit(linked, ENCODER_CONFIG, ("kind: KIND_CPU", "kind: KIND_GPU"), ("max_batch_size: 1", "max_batch_size: 8"))

@@ -1,4 +1,4 @@
-"""The gate lets a true artifact through and stops every kind of false one."""
+"""The parity check passes a right artifact and stops every kind of wrong one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CASES = [Case("a case", {"X": np.zeros((1, 2), np.float32)}, ANSWER)]
 
 
 class FakeArtifact:
-    """Answers what it is told to: the gate's own cases are under test, not a format."""
+    """Returns a given answer, since the parity check is under test, not a format."""
 
     def __init__(self, answer: Arrays, axes: tuple = (BATCH, MASKS, 8, 8)) -> None:
         self.answer = answer

@@ -24,7 +24,7 @@ def test_what_sam3_preprocess_refuses_is_the_callers_fault() -> None:
         ("", ErrorKind.INTERNAL),
     ],
 )
-def test_the_text_of_a_failed_encode_tells_its_kind(message: str, kind: ErrorKind) -> None:
+def test_the_message_of_a_failed_encode_gives_its_kind(message: str, kind: ErrorKind) -> None:
     assert kind_of(message) is kind
 
 
@@ -36,5 +36,5 @@ def test_the_text_of_a_failed_encode_tells_its_kind(message: str, kind: ErrorKin
         ("no free slot in ensemble 'sam3_encode', sorry", "no free slot in ensemble 'sam3_encode', sorry"),
     ],
 )
-def test_callers_do_not_read_of_ensembles_that_they_did_not_ask_for(message: str, told: str) -> None:
+def test_errors_do_not_name_the_inner_ensembles(message: str, told: str) -> None:
     assert str(EncodeError(message)) == told

@@ -40,7 +40,7 @@ def path_is_onnx(path: Path) -> bool:
 
 
 def format_of(config: model_config_pb2.ModelConfig) -> Format:
-    """The format of the artifact that a config names, or that Triton loads by default."""
+    """The format of the artifact that a config names, or of Triton's default if it names none."""
     usual = {"onnxruntime": "model.onnx", "pytorch": "model.pt"}[config.backend]
     (found,) = [
         format_ for format_ in FORMATS.values() if format_.file_name == (config.default_model_filename or usual)
@@ -76,7 +76,7 @@ def test_instances_batches_and_delays_are_explicit(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in CONFIGS + PROFILES if path_is_onnx(path)], ids=identify)
 def test_onnx_configs_leave_the_tensors_to_the_model_file(path: Path) -> None:
-    # The native backend rejects a fixed axis declared as -1, and a config must not contain sizes.
+    # The native backend refuses a fixed axis written as -1, and configs must not contain sizes.
     config = parse(path)
     assert not config.input
     assert not config.output
@@ -96,7 +96,7 @@ def test_torchscript_configs_give_the_specs_tensors_in_its_order(path: Path) -> 
 
 
 @pytest.mark.parametrize("profile", ["default", *sorted({path.parent.name for path in PROFILES})])
-def test_features_have_one_dtype_on_their_whole_way(profile: str) -> None:
+def test_features_have_one_dtype_in_every_config(profile: str) -> None:
     def config_of(model: str) -> model_config_pb2.ModelConfig:
         path = PROJECT / "ensemble_configs" / profile / f"{model}.pbtxt"
         return parse(path if path.is_file() else PROJECT / "model_repository" / model / "config.pbtxt")
@@ -113,7 +113,7 @@ def test_features_have_one_dtype_on_their_whole_way(profile: str) -> None:
             assert model_config_pb2.DataType.Name(declared) == TYPES[written], f"{model}: {name}"
 
 
-def test_profiles_for_gpus_differ_in_encoder_and_decoder_alone() -> None:
+def test_profiles_for_gpus_differ_only_in_encoder_and_decoder() -> None:
     cache = "sam3_embedding_cache.pbtxt"
     configs = [parse(PROJECT / "ensemble_configs" / profile / cache) for profile in GPU_PROFILES]
     for config in configs:
@@ -130,7 +130,7 @@ def test_profiles_for_gpus_use_one_gpu(profile: str) -> None:
         assert list(group.gpus) == [0]
 
 
-def test_tensorrt_is_told_the_shapes_of_sam3() -> None:
+def test_tensorrt_gets_the_shapes_of_sam3() -> None:
     config = parse(PROJECT / "ensemble_configs" / "tensorrt" / "sam3_image_encoder.pbtxt")
     (pixels,) = COMPONENTS["sam3_image_encoder"].inputs
     (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
@@ -153,13 +153,13 @@ def test_ensembles_use_the_tensors_of_the_spec() -> None:
 
 @pytest.mark.parametrize("name", ["sam3", "sam3_encode"])
 def test_no_tensor_is_both_input_and_output_of_an_ensemble(name: str) -> None:
-    # Triton would answer with the input, and then with an error.
+    # Otherwise Triton answers with the input, and then with an error.
     config = parse(PROJECT / "model_repository" / name / "config.pbtxt")
     assert not {tensor.name for tensor in config.input} & {tensor.name for tensor in config.output}
 
 
-def test_the_cache_stands_first_and_takes_all_inputs() -> None:
-    # Triton assigns a skipped step's inputs to the first step, which must therefore never be skipped.
+def test_the_cache_comes_first_and_takes_all_inputs() -> None:
+    # Triton assigns a skipped step's inputs to the first step, so the first step must never be skipped.
     config = parse(PROJECT / "model_repository" / "sam3" / "config.pbtxt")
     first, *others = config.ensemble_scheduling.step
     assert first.model_name == "sam3_embedding_cache"

@@ -36,7 +36,7 @@ def fill(cache: EmbeddingCache, *keys: str, nbytes: int = 10) -> None:
 
 
 def cached(cache: EmbeddingCache, key: str) -> bool:
-    """Looks without waiting; counts as a use where it is there."""
+    """Looks up a key without waiting; a hit counts as a use."""
     try:
         return cache.admit(key, "looker", None).embedding is not None
     except NotCachedError:
@@ -47,7 +47,7 @@ def test_the_id_is_the_sha256_of_the_bytes() -> None:
     assert image_id(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_a_hit_hands_out_the_entry_of_its_key() -> None:
+def test_a_hit_returns_the_entry_of_its_key() -> None:
     cache = cache_of(100, 4)
     fill(cache, "a", "b")
     assert cache.admit("a", None, None).embedding == Entry(10, "a")
@@ -84,7 +84,7 @@ def test_an_entry_larger_than_the_budget_is_served_and_not_kept() -> None:
     assert cache.stats.bytes == 10
 
 
-def test_those_who_miss_the_same_key_share_one_encode() -> None:
+def test_misses_of_one_key_share_one_encode() -> None:
     cache = cache_of(100, 4)
     admissions = [cache.admit("a", name, IMAGE) for name in ("first", "second")]
     admissions.append(cache.admit("a", "by id", None))
@@ -94,7 +94,7 @@ def test_those_who_miss_the_same_key_share_one_encode() -> None:
     assert cache.stats.misses == 1
 
 
-def test_a_failure_is_told_to_all_who_wait_and_is_not_kept() -> None:
+def test_a_failure_reaches_all_waiters_and_is_not_kept() -> None:
     cache = cache_of(100, 4)
     cache.admit("a", "first", IMAGE)
     cache.admit("a", "second", IMAGE)
@@ -145,7 +145,7 @@ def test_an_image_that_nobody_waits_for_any_more_is_not_encoded_and_frees_its_pl
     assert cache.admit("b", "third", IMAGE).must_encode
 
 
-def test_an_encode_under_way_is_kept_though_nobody_waits() -> None:
+def test_a_running_encode_is_kept_even_if_nobody_waits() -> None:
     cache = cache_of(100)
     cache.admit("a", "first", IMAGE)
     cache.begin()
@@ -156,7 +156,7 @@ def test_an_encode_under_way_is_kept_though_nobody_waits() -> None:
     assert cached(cache, "a")
 
 
-def test_everyone_who_waits_can_be_found_until_they_are_handed_out() -> None:
+def test_waiters_are_listed_until_they_are_handed_back() -> None:
     cache = cache_of(100)
     cache.admit("a", "first", IMAGE)
     cache.admit("b", "second", IMAGE)
@@ -169,7 +169,7 @@ def test_everyone_who_waits_can_be_found_until_they_are_handed_out() -> None:
     assert cache.waiting() == [("b", "second")]
 
 
-def test_who_was_handed_out_cannot_leave() -> None:
+def test_a_waiter_that_was_handed_back_cannot_leave() -> None:
     cache = cache_of(100)
     cache.admit("a", "first", IMAGE)
     assert not cache.leave("a", "somebody else")
@@ -190,7 +190,7 @@ def test_an_old_entry_is_a_miss() -> None:
     assert cache.stats.bytes == 0
 
 
-def test_old_entries_are_freed_though_nobody_asks() -> None:
+def test_old_entries_are_dropped_even_if_nobody_asks() -> None:
     clock = Clock()
     cache = cache_of(100, ttl=60, clock=clock)
     fill(cache, "a")
@@ -221,7 +221,7 @@ def test_without_a_time_to_live_nothing_grows_old() -> None:
         ("ttl_seconds", float("nan")),
     ],
 )
-def test_bounds_that_make_no_sense_are_refused(name: str, value: float) -> None:
+def test_invalid_bounds_are_refused(name: str, value: float) -> None:
     texts = {"cache_bytes": "1", "max_inflight_encodes": "1", "max_concurrent_encodes": "1", "ttl_seconds": "0"}
     assert Limits.parse({**texts, "profile": "default"}) == Limits(1, 1, 1, 0.0)
     with pytest.raises(ValueError, match=f"{name} must be at least"):

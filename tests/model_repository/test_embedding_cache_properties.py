@@ -1,4 +1,4 @@
-"""What the cache promises, over random sequences of operations and over threads."""
+"""The cache's promises, over random sequences of operations and over threads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Entry:
 
 
 class CacheMachine(RuleBasedStateMachine):
-    """Any sequence of callers, encoders and the clock, beside the simplest model that could be right."""
+    """Any sequence of callers, encoders and clock ticks, compared with the simplest model that could be right."""
 
     encodes = Bundle("encodes")
     waiters = Bundle("waiters")
@@ -149,7 +149,7 @@ TestAnySequence = CacheMachine.TestCase
 
 @pytest.fixture
 def restless_threads():
-    """Has threads take turns a hundred times as often as usual."""
+    """Makes threads switch a hundred times as often as usual."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(usual / 100)
     yield

@@ -51,13 +51,13 @@ class Turns(Executor):
         return Future()
 
     def run(self) -> None:
-        """Everything, in its order."""
+        """Runs everything that was submitted, in order."""
         while self.submitted:
             self.submitted.pop(0)()
 
 
 class Encoder:
-    """Makes an embedding whose feature holds the first byte of the image; fails where the image says so."""
+    """Makes an embedding whose feature holds the first byte of the image; fails if the image says so."""
 
     def __init__(self) -> None:
         self.images: list[bytes] = []
@@ -73,7 +73,7 @@ class Encoder:
 
 
 class Desk:
-    """A service with all that it is handed."""
+    """A service with everything that it is given."""
 
     def __init__(self, executor: Executor | None = None, inflight: int = 4, ttl: float = 0) -> None:
         self.clock = Clock()
@@ -94,7 +94,7 @@ class Desk:
         timeout_us: int = 0,
         channel: RecordingChannel | None = None,
     ) -> RecordingChannel:
-        """Hands a request to the service and returns where its answer arrives."""
+        """Passes a request to the service, and returns the channel that receives the answer."""
         channel = channel or RecordingChannel()
         reply = Reply(channel, (FEATURE, "CACHE_HIT", "IMAGE_ID"), timeout_us, self.log.append, self.clock)
         self.service.answer(reply, lambda: Question(image, claimed_id, prompt or Prompt()))
@@ -126,7 +126,7 @@ def test_a_miss_is_answered_after_its_encode_and_a_hit_at_once(desk: Desk) -> No
     assert desk.encoder.images == [b"image"]
 
 
-def test_those_who_miss_one_image_share_its_encode(desk: Desk) -> None:
+def test_misses_of_one_image_share_its_encode(desk: Desk) -> None:
     channels = [desk.ask(b"image"), desk.ask(b"image"), desk.ask(claimed_id=id_of(b"image").encode())]
     other = desk.ask(b"other")
     assert len(desk.turns.submitted) == 2
@@ -158,7 +158,7 @@ def test_those_who_miss_one_image_share_its_encode(desk: Desk) -> None:
         (b"new", None, "2 images are being encoded or wait for it; try again later", ErrorKind.UNAVAILABLE),
     ],
 )
-def test_what_is_refused_is_refused_at_once(
+def test_refusals_are_answered_at_once(
     image: bytes | None, claimed_id: bytes | None, message: str, kind: ErrorKind
 ) -> None:
     desk = Desk(inflight=2)
@@ -203,7 +203,7 @@ def test_a_miss_that_cannot_be_handed_to_a_thread_is_answered_and_frees_its_plac
         ("no memory", "no memory", ErrorKind.INTERNAL),
     ],
 )
-def test_a_failed_encode_is_told_to_all_who_wait_and_not_kept(
+def test_a_failed_encode_reaches_all_waiters_and_is_not_kept(
     desk: Desk, text: str, message: str, kind: ErrorKind
 ) -> None:
     image = b"fails: " + text.encode()
@@ -241,7 +241,7 @@ def test_a_prompt_that_does_not_fit_the_image_concerns_its_caller_alone(desk: De
     assert len(right.answers) == 1
 
 
-def test_who_is_late_or_gone_is_answered_by_the_sweep_and_others_keep_waiting(desk: Desk) -> None:
+def test_the_sweep_answers_late_and_cancelled_requests_and_others_keep_waiting(desk: Desk) -> None:
     late = desk.ask(b"image", timeout_us=TIMEOUT_US)
     gone, patient = desk.ask(b"image"), desk.ask(b"image", timeout_us=3 * TIMEOUT_US)
     desk.service.sweep()
@@ -257,7 +257,7 @@ def test_who_is_late_or_gone_is_answered_by_the_sweep_and_others_keep_waiting(de
     assert len(patient.answers) == 1
 
 
-def test_what_nobody_waits_for_any_more_is_not_encoded(desk: Desk) -> None:
+def test_an_image_without_waiters_is_not_encoded(desk: Desk) -> None:
     desk.ask(b"image", timeout_us=TIMEOUT_US)
     other = desk.ask(b"other")
     desk.clock.now += 6
@@ -268,7 +268,7 @@ def test_what_nobody_waits_for_any_more_is_not_encoded(desk: Desk) -> None:
     assert desk.cache.stats.abandoned == 1
 
 
-def test_who_leaves_during_the_encode_is_answered_once(desk: Desk) -> None:
+def test_a_request_that_leaves_during_the_encode_is_answered_once(desk: Desk) -> None:
     late = desk.ask(b"image", timeout_us=TIMEOUT_US)
 
     def give_up() -> None:
@@ -282,7 +282,7 @@ def test_who_leaves_during_the_encode_is_answered_once(desk: Desk) -> None:
     assert len(desk.ask(b"image").answers) == 1  # its result was kept
 
 
-def test_a_sweep_frees_what_is_too_old() -> None:
+def test_a_sweep_drops_expired_embeddings() -> None:
     desk = Desk(ttl=60)
     desk.ask(b"image")
     desk.turns.run()
@@ -291,7 +291,7 @@ def test_a_sweep_frees_what_is_too_old() -> None:
     assert (desk.cache.stats.entries, desk.cache.stats.expirations) == (0, 1)
 
 
-def test_hits_are_sent_by_the_thread_that_asks_alone() -> None:
+def test_hits_are_sent_only_by_the_calling_thread() -> None:
     desk = Desk(ThreadPoolExecutor(2), inflight=8)
     for _ in range(20):
         for image in (b"first", b"second", b"third"):

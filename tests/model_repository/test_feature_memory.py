@@ -1,4 +1,4 @@
-"""The store's memory; the GPU's is played by a library that records what is asked of it."""
+"""The cache's memory. A library that records its calls stands in for cupy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from feature_memory import FeatureMemory, RecentlySent
 
 
 class OnGpu:
-    """A tensor that says it lies on a GPU."""
+    """A tensor that claims to be on a GPU."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
@@ -22,7 +22,7 @@ class OnGpu:
 
 
 class FakeCupy(ModuleType):
-    """The parts of cupy that the store uses, over numpy."""
+    """The parts of cupy that the cache uses, built on numpy."""
 
     def __init__(self) -> None:
         super().__init__("cupy")
@@ -81,7 +81,7 @@ class Tensor:
     """Something that a weak reference can point at."""
 
 
-def test_tensors_are_made_once_and_those_sent_longest_ago_let_go_of_first() -> None:
+def test_tensors_are_made_once_and_those_sent_longest_ago_are_released_first() -> None:
     alive: list[weakref.ref[Tensor]] = []
 
     def make(embedding: object) -> dict[str, Tensor]:
@@ -94,7 +94,7 @@ def test_tensors_are_made_once_and_those_sent_longest_ago_let_go_of_first() -> N
     first, second, third = object(), object(), object()
 
     def number(embedding: object) -> int:
-        """Which of the tensors made so far is the embedding's."""
+        """The index of the embedding's tensors among those made so far."""
         tensor = recent.tensors(embedding)["IMAGE_EMBEDDING"]
         return [reference() for reference in alive].index(tensor)
 

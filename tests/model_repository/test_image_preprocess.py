@@ -62,7 +62,7 @@ def test_exif_orientation_is_not_applied() -> None:
     ],
     ids=["empty", "text", "truncated PNG", "truncated JPEG"],
 )
-def test_what_is_no_image_is_told_its_fault(data: bytes, fault: str) -> None:
+def test_an_unreadable_image_is_reported(data: bytes, fault: str) -> None:
     with pytest.raises(ImageError, match=fault):
         decode(data)
 

@@ -29,7 +29,7 @@ def test_an_error_is_logged_and_the_next_call_comes() -> None:
     assert "a fault on purpose" in log[0]
 
 
-def test_stop_waits_for_the_call_under_way_and_there_is_no_other() -> None:
+def test_stop_waits_for_a_running_call_and_allows_no_other() -> None:
     started, go_on = threading.Event(), threading.Event()
     ended: list[bool] = []
 

@@ -54,7 +54,7 @@ def test_labels_left_out_are_foreground() -> None:
     assert layout.point_labels[0, :3].tolist() == [1, 1, -1]
 
 
-def test_a_box_stands_in_front_of_the_points() -> None:
+def test_a_box_comes_before_the_points() -> None:
     layout = lay_out(prompt(box=[150, 80, 450, 320], points=[[300, 200]], labels=[0]), SIZE, LOW_RES)
     assert layout.point_labels[0, :4].tolist() == [2, 3, 0, -1]
     np.testing.assert_allclose(layout.point_coords[0, :2], [[0.25, 0.2], [0.75, 0.8]])
@@ -67,7 +67,7 @@ def test_without_a_mask_input_zeros_are_laid_out_and_marked_absent() -> None:
     assert layout.has_mask_input.tolist() == [[False]]
 
 
-def test_a_mask_input_is_handed_on() -> None:
+def test_a_mask_input_is_passed_on() -> None:
     mask = np.full((1, 96, 96), -3.5, np.float32)
     layout = lay_out(prompt(points=[[1, 1]], mask_input=mask), SIZE, LOW_RES)
     np.testing.assert_array_equal(layout.mask_input[0], mask)
@@ -106,7 +106,7 @@ def test_a_pixel_outside_is_rounding(point: list[float]) -> None:
         ({"points": [[1, 1]], "mask_input": np.full((1, 96, 96), np.nan)}, "NaN or infinity"),
     ],
 )
-def test_a_bad_prompt_is_told_its_fault(parts: dict[str, Any], fault: str) -> None:
+def test_a_bad_prompt_is_reported(parts: dict[str, Any], fault: str) -> None:
     with pytest.raises(PromptError, match=fault):
         lay_out(prompt(**parts), SIZE, LOW_RES)
 

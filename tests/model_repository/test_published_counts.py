@@ -57,7 +57,7 @@ def test_metrics_follow_the_counts_up_and_gauges_down(counts: PublishedCounts, m
         assert metrics["sam3_embedding_cache_capacity_bytes"].value == 100
 
 
-def test_what_did_not_change_is_left_alone(counts: PublishedCounts, metrics: dict[str, Metric]) -> None:
+def test_unchanged_counts_are_left_alone(counts: PublishedCounts, metrics: dict[str, Metric]) -> None:
     stats = CacheStats(hits=2, entries=1)
     counts.publish(stats)
     counts.publish(replace(stats, entries=2))

@@ -63,7 +63,7 @@ def test_an_answer_holds_the_features_and_the_prompt_laid_out() -> None:
     assert answer["HAS_PROMPT"].tolist() == [True]
 
 
-def test_what_was_not_asked_for_is_neither_made_nor_sent() -> None:
+def test_outputs_that_were_not_requested_are_neither_made_nor_sent() -> None:
     channel, other = RecordingChannel(), RecordingChannel()
     reply_to(channel, "CACHE_HIT", "HAS_PROMPT").embedding(EMBEDDING, no_tensors, hit=False)
     reply_to(other, "IMAGE_EMBEDDING").embedding(EMBEDDING, as_tensors, hit=False)
@@ -116,7 +116,7 @@ def test_only_the_first_answer_is_sent() -> None:
     assert not log
 
 
-def test_a_caller_who_was_answered_is_not_asked_whether_they_have_gone() -> None:
+def test_after_an_answer_the_channel_is_not_asked_about_cancellation() -> None:
     channel = RecordingChannel()
     reply = reply_to(channel, "CACHE_HIT")
     assert not reply.is_cancelled()
@@ -129,7 +129,7 @@ def test_a_caller_who_was_answered_is_not_asked_whether_they_have_gone() -> None
 @pytest.mark.parametrize(
     ("timeout_us", "waited_s", "late"), [(2_500_000, 2.4, False), (2_500_000, 2.6, True), (0, 1e9, False)]
 )
-def test_who_is_late(timeout_us: int, waited_s: float, late: bool) -> None:
+def test_a_request_is_late_after_its_timeout(timeout_us: int, waited_s: float, late: bool) -> None:
     clock = Clock()
     reply = reply_to(RecordingChannel(), timeout_us=timeout_us, clock=clock)
     clock.now += waited_s
