@@ -28,7 +28,7 @@ from sam3_triton.transport import RegisteringTransport
 from sam3_triton.wire import Arrays, Call, Region
 
 _IMAGE = "IMAGE"
-# Below this size gRPC is about as fast. Measured: x 0.7 for 0.5 MB, x 0.4 for 4 MB and more (benchmarks, "image upload").
+# Below this size gRPC is about as fast. Measured: x 0.7 for 0.5 MB, x 0.4 for 4 MB and more (the benchmarks' uploads).
 _WORTH_BYTES = 256 * 1024
 # From Triton's message for a region that it does not know, because it was restarted.
 _FORGOTTEN = "shared memory region"
