@@ -36,8 +36,8 @@ def test_exporter_and_cache_are_of_one_interface() -> None:
     assert encoder_export.INTERFACE == spec.INTERFACE
 
 
-def test_an_export_names_its_components_formats_and_features(exported: Path) -> None:
-    report = json.loads((exported / REPORT).read_text())
+def test_an_export_names_its_components_formats_and_features(exported_demo: Path) -> None:
+    report = json.loads((exported_demo / REPORT).read_text())
     assert list(report["components"]) == [component.name for component in COMPONENTS]
     assert {entry["format"] for entry in report["artifacts"].values()} == set(FORMATS)
     for name, entry in report["artifacts"].items():

@@ -9,8 +9,8 @@ from repository import copy_repository, link_artifacts
 
 
 @pytest.fixture
-def linked(exported: Path, tmp_path: Path) -> Path:
-    """A repository with its own configs and the artifacts shared by all tests, which must not be written to."""
+def linked(exported_demo: Path, tmp_path: Path) -> Path:
+    """A repository with its own configs and with the shared artifacts of every format: do not write to those."""
     repository = copy_repository(tmp_path)
-    link_artifacts(exported, repository)
+    link_artifacts(exported_demo, repository)
     return repository

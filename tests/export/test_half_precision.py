@@ -12,9 +12,9 @@ FP32, FP16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 
 @pytest.fixture(scope="module", params=[image_encoder.NAME, mask_decoder.NAME])
-def model(request: pytest.FixtureRequest, exported: Path) -> onnx.ModelProto:
+def model(request: pytest.FixtureRequest, exported_demo: Path) -> onnx.ModelProto:
     """An fp16 artifact with the type of every tensor in its `value_info`."""
-    path = exported / request.param / "1" / "model.fp16.onnx"
+    path = exported_demo / request.param / "1" / "model.fp16.onnx"
     return onnx.shape_inference.infer_shapes(onnx.load(path))
 
 
@@ -38,8 +38,8 @@ def test_layer_norms_softmax_and_coordinates_are_fp32(model: onnx.ModelProto) ->
     assert set(inputs_of(model, "Sin", "Cos")) <= {FP32}
 
 
-def test_the_score_head_is_fp32(exported: Path) -> None:
-    model = onnx.load(exported / mask_decoder.NAME / "1" / "model.fp16.onnx")
+def test_the_score_head_is_fp32(exported_demo: Path) -> None:
+    model = onnx.load(exported_demo / mask_decoder.NAME / "1" / "model.fp16.onnx")
     weights = [weight for weight in model.graph.initializer if "iou_prediction_head" in weight.name]
     assert len(weights) == 6  # three layers
     assert {weight.data_type for weight in weights} == {FP32}

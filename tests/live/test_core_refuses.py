@@ -9,10 +9,10 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import golden
 import pytest
 from processes import run_triton
 from repository import PROJECT, copy_repository, link_artifacts
+from sam3_export.demo import CHECKPOINT
 from tritonclient.utils import InferenceServerException
 
 ENCODER, CACHE, ENCODE, PUBLIC = "sam3_image_encoder", "sam3_embedding_cache", "sam3_encode", "sam3"
@@ -53,9 +53,9 @@ REFUSED = {
 }
 
 
-# The tensorrt profile runs nowhere else in the tests: here on the CPU, at the size of the tests' network.
+# The tensorrt profile runs nowhere else in the tests: here on the CPU, at the size of the demonstration model.
 TENSORRT = PROJECT / "ensemble_configs" / "tensorrt" / f"{ENCODER}.pbtxt"
-SIZE = json.loads(golden.CONFIG.read_text())["image_size"]
+SIZE = json.loads(CHECKPOINT.with_suffix(".json").read_text())["image_size"]
 MOVED = ("KIND_GPU count: 1 gpus: [ 0 ]", "KIND_CPU count: 1"), ("[ 1008, 1008, 3 ]", f"[ {SIZE}, {SIZE}, 3 ]")
 COPIES = {"copied_cache": CACHE, "copied_encode": ENCODE, "copied_sam3": PUBLIC}
 
@@ -72,11 +72,11 @@ def add_copy(repository: Path, name: str, model: str, *changes: tuple[str, str],
 
 
 @pytest.fixture(scope="module")
-def reason(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+def reason(exported_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
     """Has one server load a model and returns why it refused; empty: it did not."""
     folder = tmp_path_factory.mktemp("broken")
     repository, log = copy_repository(folder), folder / "log"
-    link_artifacts(exported, repository)
+    link_artifacts(exported_demo, repository)
     for name, (model, change, _) in REFUSED.items():
         add_copy(repository, name, model, change)
     for name, model in COPIES.items():
