@@ -81,6 +81,12 @@ def server(serve, exported: Path):
 
 
 @pytest.fixture(scope="session")
+def demo_server(serve, exported_demo: Path):
+    """For tests that encode many images: the demonstration model takes a quarter of the golden one's time for each."""
+    return serve(exported_demo)
+
+
+@pytest.fixture(scope="session")
 def gateway(server) -> Iterator[str]:
     """The URL of a `sam3-gateway` in front of `server`, in its own process."""
     from processes import run_gateway

@@ -23,7 +23,7 @@ from PIL import Image
 from repository import free_ports
 from sam3_server import Ports, TritonServer
 from sam3_server.model_processes import model_processes
-from sam3_triton import Sam3Client
+from sam3_triton import Sam3Client, Sam3Error
 
 CLICK = {"points": [[5, 5]]}
 PATIENCE_S = 120
@@ -82,11 +82,25 @@ def batch(tmp_path: Path) -> Batch:
     return Batch(tmp_path)
 
 
-@pytest.fixture
-def own_server(exported: Path, tmp_path: Path) -> Iterator[TritonServer]:
-    """A server that the test may stop or damage."""
-    with (tmp_path / "triton.log").open("w") as log, TritonServer(exported, log, None, Ports(*free_ports(3))) as server:
+@pytest.fixture(scope="module")
+def harmed_server(exported_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """A server that tests may stop or damage. It takes seconds to start, so they share one."""
+    log_path = tmp_path_factory.mktemp("harmed") / "triton.log"
+    with log_path.open("w") as log, TritonServer(exported_demo, log, None, Ports(*free_ports(3))) as server:
         yield server
+        server.stop(grace_s=0)  # Triton would wait half a minute for a process that died
+
+
+@pytest.fixture
+def own_server(harmed_server: TritonServer) -> TritonServer:
+    """That server, restarted if it no longer answers."""
+    try:
+        with Sam3Client(harmed_server.grpc_url) as client:
+            client.probe()
+    except Sam3Error:
+        harmed_server.stop(grace_s=0)
+        harmed_server.start()
+    return harmed_server
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
@@ -220,9 +234,9 @@ def test_a_model_whose_process_died_fails_no_prompt(own_server: TritonServer, ba
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_keeps_what_is_done(server, batch: Batch, number: signal.Signals) -> None:
+def test_an_interrupted_run_keeps_what_is_done(demo_server, batch: Batch, number: signal.Signals) -> None:
     batch.write_many(60)
-    process = batch.start(server.grpc_url)
+    process = batch.start(demo_server.grpc_url)
     batch.wait_for_masks(10)
     process.send_signal(number)
     told = told_in(process.communicate(timeout=10)[1])
@@ -232,25 +246,25 @@ def test_an_interrupted_run_keeps_what_is_done(server, batch: Batch, number: sig
         f"sam3: stopped by {number.name}. {ended} of 60 prompts done, 0 failed; run the same command again to continue"
     ]
     assert len(batch.files()) == ended
-    result = batch.run(server.grpc_url)
+    result = batch.run(demo_server.grpc_url)
     assert result.stdout.startswith(f"60 of 60 prompts done ({ended} of them by earlier runs): ")
 
 
-def test_a_killed_run_is_continued(server, batch: Batch) -> None:
+def test_a_killed_run_is_continued(demo_server, batch: Batch) -> None:
     batch.write_many(60)
-    process = batch.start(server.grpc_url)
+    process = batch.start(demo_server.grpc_url)
     batch.wait_for_masks(10)
     process.kill()
     process.communicate()
     assert all(Image.open(batch.out / mask).size == (120, 80) for mask in batch.files())
-    assert batch.run(server.grpc_url).returncode == 0
+    assert batch.run(demo_server.grpc_url).returncode == 0
     assert [entry["line"] for entry in batch.report()] == list(range(1, 61))
     assert not list(batch.out.rglob("*.part"))
 
 
-def test_more_requests_in_flight_than_the_server_accepts_all_succeed(server, batch: Batch) -> None:
+def test_more_requests_in_flight_than_the_server_accepts_all_succeed(demo_server, batch: Batch) -> None:
     batch.write_many(60)
-    result = batch.run(server.grpc_url, "--concurrency", "40")
+    result = batch.run(demo_server.grpc_url, "--concurrency", "40")
     assert (result.returncode, told_in(result.stderr)) == (0, [])
 
 

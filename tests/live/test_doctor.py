@@ -95,6 +95,7 @@ def test_a_model_whose_process_died(exported: Path, tmp_path: Path, doctor: Doct
     with (tmp_path / "log").open("w") as log, TritonServer(exported, log, None, Ports(*free_ports(3))) as server:
         next(one.process for one in model_processes(server.pid) if one.model == "sam3_mask_decoder").kill()
         code, told = doctor(server.grpc_url)
+        server.stop(grace_s=0)  # Triton would wait half a minute for the process that died
     assert code == 1
     assert of(told, "models") == [("ok", "all 7 are ready")], "Triton says so, hence the click"
     ((mark, text),) = of(told, "click")

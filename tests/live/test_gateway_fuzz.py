@@ -99,13 +99,13 @@ def belongings(process: psutil.Process) -> set[str]:
     return {file.path for file in process.open_files()} | listening
 
 
-def test_bad_uploads_and_prompts(server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_uploads_and_prompts(demo_server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log, temporary = tmp_path / "log", tmp_path / "tmp"
     temporary.mkdir()
     rng = random.Random(0)
     statuses: Counter[int] = Counter()
     with (
-        run_gateway(server.grpc_url, log=log, TMPDIR=str(temporary)) as url,
+        run_gateway(demo_server.grpc_url, log=log, TMPDIR=str(temporary)) as url,
         httpx.Client(base_url=url, timeout=60) as client,
     ):
         port = int(url.rsplit(":", 1)[1])

@@ -49,11 +49,11 @@ def demo_on_cpu(exported_demo: Path, tmp_path_factory: pytest.TempPathFactory) -
     ],
 )
 def test_masks_are_those_of_fp32(
-    serve, demo_on_cpu: Path, profile: str, scenes: int, least: float, exact: bool
+    serve, exported_demo: Path, demo_on_cpu: Path, profile: str, scenes: int, least: float, exact: bool
 ) -> None:
     same, found, differences = [], [], []
     other = serve(demo_on_cpu, profile)
-    with Sam3Client(serve(demo_on_cpu).grpc_url) as full, Sam3Client(other.grpc_url) as client:
+    with Sam3Client(serve(exported_demo).grpc_url) as full, Sam3Client(other.grpc_url) as client:
         for scene, targets in held_out("plain", scenes):
             for target in targets:
                 box = (box_of(target).flatten().numpy() * scene.image.shape[0]).tolist()

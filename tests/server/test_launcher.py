@@ -104,10 +104,12 @@ def test_an_artifact_that_a_profile_lacks_is_told(exported: Path, tmp_path: Path
     (repository / "sam3" / "exports" / "current").mkdir(parents=True)
     report = exported / "sam3" / "exports" / "current" / "export.json"
     (repository / "sam3" / "exports" / "current" / "export.json").symlink_to(report)
-    line = fails(repository, "--profile", "torchscript")
+    line = fails(repository, "--profile", "cpu-int8")
     assert "failed to load: the artifact" in line
     # The path in the user's repository, not in the profile's temporary folder.
-    assert re.search(rf"the artifact {re.escape(str(repository))}/\w+/1/model.pt is missing: run sam3-export$", line)
+    assert re.search(
+        rf"the artifact {re.escape(str(repository))}/\w+/1/model.int8.onnx is missing: run sam3-export$", line
+    )
 
 
 def test_artifacts_of_another_version_are_told(exported: Path, tmp_path: Path) -> None:
@@ -175,12 +177,12 @@ def test_a_profile_leaves_the_repository_alone_and_further_flags_reach_triton(ex
     before = contents(exported)
     flags = ("--http-restricted-api=logging:key=secret", "--model-control-mode=none")
     ports = free_ports(3)
-    server = TritonServer(exported, (tmp_path / "log").open("w"), "torchscript", Ports(*ports), flags=flags)
+    server = TritonServer(exported, (tmp_path / "log").open("w"), "cpu", Ports(*ports), flags=flags)
     with server:
         (served,) = (path for path in Path(tempfile.gettempdir()).glob("sam3-repository-*") if serves(server.pid, path))
         for model in ("sam3_image_encoder", "sam3_mask_decoder"):
             with urllib.request.urlopen(f"http://{server.http_url}/v2/models/{model}/config", timeout=10) as answer:
-                assert json.load(answer)["parameters"]["profile"]["string_value"] == "torchscript"
+                assert json.load(answer)["parameters"]["profile"]["string_value"] == "cpu"
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(f"http://{server.http_url}/v2/logging", timeout=10)
         request = urllib.request.Request(f"http://{server.http_url}/v2/logging", headers={"key": "secret"})

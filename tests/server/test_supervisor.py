@@ -72,10 +72,10 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def service(exported: Path) -> Iterator[Service]:
+def service(exported_demo: Path) -> Iterator[Service]:
     ports = free_ports(3)
     process = subprocess.Popen(
-        serve_command(exported, ports), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+        serve_command(exported_demo, ports), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
     )
     assert process.stdout is not None
     assert process.stderr is not None
