@@ -99,7 +99,7 @@ def test_images_through_shared_memory(server) -> None:
     ("image", "fields", "status", "detail"),
     [
         (None, {**POINTS, "image_id": "0" * 64}, 404, "image"),
-        (None, {**POINTS, "image_id": "../x"}, 400, "image_id must be 64 hexadecimal digits"),
+        (None, {**POINTS, "image_id": "../x"}, 400, "image_id must be 64 lowercase hexadecimal digits"),
         (None, POINTS, 400, "give an image or an image_id, and not both"),
         (PHOTO, {**POINTS, "image_id": "0" * 64}, 400, "give an image or an image_id, and not both"),
         (PHOTO, {}, 400, "no prompt"),
@@ -108,7 +108,7 @@ def test_images_through_shared_memory(server) -> None:
         (PHOTO, {"box": "[1, 1, 9000, 9]"}, 400, "outside the image"),
         (PHOTO, {**POINTS, "masks": "jpeg"}, 400, "masks: Input should be 'png', 'rle' or 'polygons'"),
         (PHOTO, {**POINTS, "mask_input": "[1]"}, 400, "mask_input must be a candidate's low_res_logits"),
-        (PHOTO, {**POINTS, "mask_input": '{"shape": [2, 2], "data": "AAAA"}'}, 400, "needs 16 bytes, not 3"),
+        (PHOTO, {**POINTS, "mask_input": '{"shape": [2, 2], "data": "AAAA"}'}, 400, "must have 16 bytes, not 3"),
         (PHOTO, {**POINTS, "mask_input": '{"shape": [1, 1], "data": "AAAAAA=="}'}, 400, "MASK_INPUT"),
         (PHOTO, {**POINTS, "mask_input": '{"shape": [1, 1], "data": "AADAfw=="}'}, 400, "finite"),
         (PHOTO, {**POINTS, "logits": "some"}, 400, "logits must be true or false"),
