@@ -33,9 +33,11 @@ def fails(repository: Path, *arguments: str, ports: list[int] | None = None) -> 
     return lines[-1]
 
 
-def shared_memory() -> set[str]:
-    """Names of the shared memory segments of this project's servers."""
-    return {path.name for path in Path("/dev/shm").glob("sam3_*")}
+def shared_memory_of(triton: int) -> str:
+    """How the names of a server's shared memory segments begin."""
+    arguments = Path(f"/proc/{triton}/cmdline").read_text().split("\0")
+    (prefix,) = [one.split("shm-region-prefix-name=")[1] for one in arguments if "shm-region-prefix-name=" in one]
+    return prefix
 
 
 def processes_of_group(group: int) -> list[str]:
@@ -127,7 +129,6 @@ def test_artifacts_of_another_version_are_told(exported: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_without_a_trace(exported: Path, number: signal.Signals) -> None:
-    before = shared_memory()
     ports = free_ports(3)
     process = subprocess.Popen(
         serve_command(exported, ports),
@@ -145,12 +146,14 @@ def test_a_signal_stops_it_without_a_trace(exported: Path, number: signal.Signal
     ).stdout.split()
     triton = int(children[0])
     assert len(processes_of_group(triton)) > 5  # the server and the stubs of the Python models
+    prefix = shared_memory_of(triton)
+    assert list(Path("/dev/shm").glob(f"{prefix}*"))
     started = time.monotonic()
     process.send_signal(number)
     assert process.wait(60) == 0
     assert time.monotonic() - started < 60
     assert processes_of_group(triton) == []
-    assert shared_memory() <= before
+    assert not list(Path("/dev/shm").glob(f"{prefix}*"))
     for port in ports:
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
