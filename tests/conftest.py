@@ -68,7 +68,9 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
             if (repository, profile) not in servers:
                 log = stack.enter_context((tmp_path_factory.mktemp("triton") / "triton.log").open("w"))
                 server = TritonServer(repository, log, profile, Ports(*free_ports(3)))
-                servers[repository, profile] = stack.enter_context(server)
+                server.start()
+                stack.callback(server.stop, grace_s=0)  # an orderly stop takes seconds each
+                servers[repository, profile] = server
             return servers[repository, profile]
 
         yield start
