@@ -1,8 +1,11 @@
-"""Repositories with freshly exported artifacts and servers over them, created once for the whole run."""
+"""Repositories with freshly exported artifacts, created once for the whole run, and servers over them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,43 +20,59 @@ ALL_FORMATS = "onnx,onnx-fp16,onnx-int8,torchscript,torchscript-fp16"
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with the golden checkpoint, exported in the usual formats by `sam3-export`."""
-    return _export(tmp_path_factory.mktemp("exported"), golden.CHECKPOINT)
+    return _once(tmp_path_factory, "exported", lambda folder: _export_golden(folder, golden.CHECKPOINT))
 
 
 @pytest.fixture(scope="session")
 def exported_unstable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with the weights that make mask token 0 unstable."""
-    import torch
 
-    folder = tmp_path_factory.mktemp("unstable")
-    content = torch.load(golden.CHECKPOINT, weights_only=True)
-    for name in golden.document()["unstable_tensors"]:
-        content["model"][name] = content["model"][name].float() * golden.document()["unstable_scale"]
-    checkpoint = folder / "sam3_unstable.pt"
-    torch.save(content, checkpoint)
-    return _export(folder, checkpoint)
+    def export(folder: Path) -> None:
+        import torch
+
+        content = torch.load(golden.CHECKPOINT, weights_only=True)
+        for name in golden.document()["unstable_tensors"]:
+            content["model"][name] = content["model"][name].float() * golden.document()["unstable_scale"]
+        checkpoint = folder / "sam3_unstable.pt"
+        torch.save(content, checkpoint)
+        _export_golden(folder, checkpoint)
+
+    return _once(tmp_path_factory, "exported_unstable", export)
 
 
 @pytest.fixture(scope="session")
 def exported_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demonstration checkpoint (no --checkpoint), in every format."""
-    from sam3_export.cli import main
-
-    repository = copy_repository(tmp_path_factory.mktemp("demo"))
-    assert main(["--repository", str(repository), "--formats", ALL_FORMATS]) == 0
-    return repository
+    return _once(tmp_path_factory, "exported_demo", lambda folder: _export(folder, "--formats", ALL_FORMATS))
 
 
-def _export(folder: Path, checkpoint: Path) -> Path:
-    from sam3_export.cli import main
+def _once(tmp_path_factory: pytest.TempPathFactory, name: str, export: Callable[[Path], None]) -> Path:
+    """A repository that `export` has filled. Of several workers (pytest -n) the first to need it exports it for all."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, done = root / name, root / f"{name}.done"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker whose export failed
+            folder.mkdir()
+            export(folder)
+            done.touch()
+    return folder / "model_repository"
 
-    repository = copy_repository(folder)
-    arguments = ["--checkpoint", str(checkpoint), "--config", str(golden.CONFIG), "--repository", str(repository)]
+
+def _export_golden(folder: Path, checkpoint: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         # PyTorch exports a model of SAM 3's own size differently from a tiny one; use that path here, too.
         patch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 0)
-        assert main(arguments) == 0
-    return repository
+        _export(folder, "--checkpoint", str(checkpoint), "--config", str(golden.CONFIG))
+
+
+def _export(folder: Path, *arguments: str) -> None:
+    from sam3_export.cli import main
+
+    assert main(["--repository", str(copy_repository(folder)), *arguments]) == 0
 
 
 @pytest.fixture(scope="session")

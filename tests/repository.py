@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import random
 import shutil
 import socket
 from pathlib import Path
@@ -11,6 +14,8 @@ import numpy as np
 
 OUTPUTS = ("MASKS", "SCORES", "LOW_RES_LOGITS", "IMAGE_ID", "CACHE_HIT")
 PROJECT = Path(__file__).parent.parent
+# Linux takes the ports of outgoing connections from 32768 on.
+_FIRST_PORT, _PORTS_EACH = 20000, 3000
 _TYPES = {"float32": "FP32", "int32": "INT32", "bool": "BOOL", "object": "BYTES"}
 
 
@@ -19,8 +24,9 @@ def copy_repository(folder: Path) -> Path:
     ignored = shutil.ignore_patterns("exports", "__pycache__")
     repository = folder / "model_repository"
     shutil.copytree(PROJECT / "model_repository", repository, symlinks=True, ignore=ignored)
-    for model in ("sam3_image_encoder", "sam3_mask_decoder"):
-        (repository / model / "1").unlink(missing_ok=True)
+    for version in repository.glob("*/1"):
+        if version.is_symlink():  # to an installed artifact
+            version.unlink()
     shutil.copytree(PROJECT / "ensemble_configs", folder / "ensemble_configs")
     return repository
 
@@ -28,19 +34,31 @@ def copy_repository(folder: Path) -> Path:
 def link_artifacts(exported: Path, repository: Path) -> None:
     """Links the artifacts of one repository into another."""
     (repository / "sam3" / "exports").symlink_to(exported / "sam3" / "exports")
-    for model in ("sam3_image_encoder", "sam3_mask_decoder"):
+    report = json.loads((exported / "sam3" / "exports" / "current" / "export.json").read_text())
+    for model in report["components"]:
         (repository / model / "1").symlink_to(Path("..") / "sam3" / "exports" / "current" / model)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on which nothing listens."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    """Ports on which nothing listens. Each worker (pytest -n) has a range of its own, below that of outgoing calls."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = _FIRST_PORT + worker * _PORTS_EACH
+    ports: list[int] = []
+    for port in random.SystemRandom().sample(range(first, first + _PORTS_EACH), _PORTS_EACH):
+        if not _is_taken(port):
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise RuntimeError(f"fewer than {count} free ports from {first} on")
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as one:
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
 
 
 def infer(client: Any, module: Any, inputs: dict[str, Any], outputs: tuple[str, ...], model: str = "sam3") -> Any:
