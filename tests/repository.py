@@ -34,9 +34,13 @@ def copy_repository(folder: Path) -> Path:
 def link_artifacts(exported: Path, repository: Path) -> None:
     """Links the artifacts of one repository into another."""
     (repository / "sam3" / "exports").symlink_to(exported / "sam3" / "exports")
-    report = json.loads((exported / "sam3" / "exports" / "current" / "export.json").read_text())
-    for model in report["components"]:
+    for model in components_of(exported):
         (repository / model / "1").symlink_to(Path("..") / "sam3" / "exports" / "current" / model)
+
+
+def components_of(exported: Path) -> list[str]:
+    """The models whose artifacts a repository holds, by the report of its export."""
+    return list(json.loads((exported / "sam3" / "exports" / "current" / "export.json").read_text())["components"])
 
 
 def free_ports(count: int) -> list[int]:

@@ -28,7 +28,7 @@ def _formats(text: str) -> tuple[str, ...]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sam3-export",
-        description="Exports the image encoder and the mask decoder of a SAM 3 checkpoint for Triton.\n"
+        description="Exports a SAM 3 checkpoint to the models that Triton serves.\n"
         "Compares every artifact with PyTorch, and installs them only if all agree; each\n"
         "export replaces the installed one. Its report is export.json, beside the artifacts.",
         epilog="formats:\n" + "\n".join(f"  {name:<18}{format_.description}" for name, format_ in FORMATS.items()),

@@ -14,11 +14,12 @@ import golden
 import pytest
 from repository import copy_repository
 from sam3_export import cli, installation
+from sam3_export.components import image_encoder, mask_decoder
 from sam3_export.errors import ExportError
 from sam3_export.exporter import MODEL_NAMES
 from sam3_export.formats import FORMATS
 
-ENCODER, DECODER = MODEL_NAMES
+ENCODER, DECODER = image_encoder.NAME, mask_decoder.NAME
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def install(repository: Path, name: str) -> None:
 
 
 def installed(repository: Path) -> tuple[str, str]:
-    encoder, decoder = ((repository / model / "1" / "model.onnx").read_text() for model in MODEL_NAMES)
+    encoder, decoder = ((repository / model / "1" / "model.onnx").read_text() for model in (ENCODER, DECODER))
     return encoder, decoder
 
 

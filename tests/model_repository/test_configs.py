@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from repository import PROJECT
 from sam3_export.architecture import Architecture
 from sam3_export.components import COMPONENTS as ALL
-from sam3_export.components.image_encoder import FEATURES
+from sam3_export.components import image_encoder, mask_decoder
 from sam3_export.formats import FORMATS, Format
 from tritonclient.grpc import model_config_pb2
 
@@ -29,6 +29,15 @@ TYPES = {
 
 def parse(path: Path) -> model_config_pb2.ModelConfig:
     return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+
+
+ENSEMBLES = [path.parent.name for path in CONFIGS if parse(path).platform == "ensemble"]
+CACHE = "sam3_embedding_cache"
+
+
+def steps_of(ensemble: str) -> list[str]:
+    config = parse(PROJECT / "model_repository" / ensemble / "config.pbtxt")
+    return [step.model_name for step in config.ensemble_scheduling.step]
 
 
 def identify(path: Path) -> str:
@@ -102,9 +111,10 @@ def test_features_have_one_dtype_in_every_config(profile: str) -> None:
         return parse(path if path.is_file() else PROJECT / "model_repository" / model / "config.pbtxt")
 
     encoder, decoder = (
-        format_of(config_of(model)).adapt(component) or component for model, component in COMPONENTS.items()
+        format_of(config_of(model)).adapt(COMPONENTS[model]) or COMPONENTS[model]
+        for model in (image_encoder.NAME, mask_decoder.NAME)
     )
-    for name in FEATURES:
+    for name in image_encoder.FEATURES:
         (written,) = [tensor.dtype for tensor in encoder.outputs if tensor.name == name]
         (read,) = [tensor.dtype for tensor in decoder.inputs if tensor.name == name]
         assert read == written
@@ -143,7 +153,7 @@ def test_tensorrt_gets_the_shapes_of_sam3() -> None:
 
 def test_ensembles_use_the_tensors_of_the_spec() -> None:
     used: dict[str, set[str]] = {model: set() for model in COMPONENTS}
-    for name in ("sam3", "sam3_encode"):
+    for name in ENSEMBLES:
         for step in parse(PROJECT / "model_repository" / name / "config.pbtxt").ensemble_scheduling.step:
             if step.model_name in used:
                 used[step.model_name] |= {*step.input_map, *step.output_map}
@@ -151,17 +161,18 @@ def test_ensembles_use_the_tensors_of_the_spec() -> None:
         assert used[model] == {tensor.name for tensor in (*component.inputs, *component.outputs)}
 
 
-@pytest.mark.parametrize("name", ["sam3", "sam3_encode"])
+@pytest.mark.parametrize("name", ENSEMBLES)
 def test_no_tensor_is_both_input_and_output_of_an_ensemble(name: str) -> None:
     # Otherwise Triton answers with the input, and then with an error.
     config = parse(PROJECT / "model_repository" / name / "config.pbtxt")
     assert not {tensor.name for tensor in config.input} & {tensor.name for tensor in config.output}
 
 
-def test_the_cache_comes_first_and_takes_all_inputs() -> None:
+@pytest.mark.parametrize("name", [name for name in ENSEMBLES if CACHE in steps_of(name)])
+def test_the_cache_comes_first_and_takes_all_inputs(name: str) -> None:
     # Triton assigns a skipped step's inputs to the first step, so the first step must never be skipped.
-    config = parse(PROJECT / "model_repository" / "sam3" / "config.pbtxt")
+    config = parse(PROJECT / "model_repository" / name / "config.pbtxt")
     first, *others = config.ensemble_scheduling.step
-    assert first.model_name == "sam3_embedding_cache"
+    assert first.model_name == CACHE
     assert set(first.input_map.values()) == {tensor.name for tensor in config.input}
     assert not {name for step in others for name in step.input_map.values()} & {tensor.name for tensor in config.input}

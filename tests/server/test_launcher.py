@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from processes import serve_command
-from repository import copy_repository, free_ports, link_artifacts
+from repository import components_of, copy_repository, free_ports, link_artifacts
 from sam3_server import Ports, TritonServer
 
 
@@ -100,7 +100,7 @@ def test_a_model_that_fails_to_load_is_told(exported: Path, tmp_path: Path) -> N
 
 def test_an_artifact_that_a_profile_lacks_is_told(exported: Path, tmp_path: Path) -> None:
     repository = copy_repository(tmp_path)
-    for model in ("sam3_image_encoder", "sam3_mask_decoder"):
+    for model in components_of(exported):
         (repository / model / "1").mkdir()
         (repository / model / "1" / "model.onnx").symlink_to(exported / model / "1" / "model.onnx")
     (repository / "sam3" / "exports" / "current").mkdir(parents=True)
@@ -116,7 +116,7 @@ def test_an_artifact_that_a_profile_lacks_is_told(exported: Path, tmp_path: Path
 
 def test_artifacts_of_another_version_are_told(exported: Path, tmp_path: Path) -> None:
     repository = copy_repository(tmp_path)
-    for model in ("sam3_image_encoder", "sam3_mask_decoder"):
+    for model in components_of(exported):
         (repository / model / "1").symlink_to(exported / model / "1")
     current = repository / "sam3" / "exports" / "current"
     current.mkdir(parents=True)
@@ -183,7 +183,7 @@ def test_a_profile_leaves_the_repository_alone_and_further_flags_reach_triton(ex
     server = TritonServer(exported, (tmp_path / "log").open("w"), "cpu", Ports(*ports), flags=flags)
     with server:
         (served,) = (path for path in Path(tempfile.gettempdir()).glob("sam3-repository-*") if serves(server.pid, path))
-        for model in ("sam3_image_encoder", "sam3_mask_decoder"):
+        for model in components_of(exported):
             with urllib.request.urlopen(f"http://{server.http_url}/v2/models/{model}/config", timeout=10) as answer:
                 assert json.load(answer)["parameters"]["profile"]["string_value"] == "cpu"
         with pytest.raises(urllib.error.HTTPError, match="403"):
