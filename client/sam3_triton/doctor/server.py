@@ -38,23 +38,27 @@ class Configs:
 
     @classmethod
     def of(cls, inspector: Inspector) -> Configs:
-        """Reads the configs of all models that the server knows."""
-        configs, missing = {}, {}
-        try:
-            names = {entry["name"] for entry in inspector.models() if entry["name"].startswith(_PREFIX)}
-        except Sam3Error:  # `check_models` reports it
-            names = set()
-        for model in sorted(names | set(MODELS)):
+        """Reads the configs of all models that the server lists, or that an ensemble uses."""
+        configs: dict[str, dict[str, Any]] = {}
+        missing: dict[str, str] = {}
+        waiting = [*MODELS, *_listed(inspector)]
+        while waiting:
+            model = waiting.pop(0)
+            if model in configs or model in missing:
+                continue
             try:
                 configs[model] = inspector.config(model)
             except Sam3Error as error:
                 missing[model] = f"the config of {model} cannot be read ({error})"
+            else:
+                steps = configs[model].get("ensemble_scheduling", {}).get("step", [])
+                waiting += [str(step["model_name"]) for step in steps]
         return cls(configs, missing)
 
     @property
     def components(self) -> list[str]:
         """The models whose artifacts `sam3-export` writes."""
-        return [model for model, config in self.by_model.items() if config.get("backend") in _EXPORTED_BACKENDS]
+        return sorted(model for model, config in self.by_model.items() if config.get("backend") in _EXPORTED_BACKENDS)
 
     def lacking(self, *models: str) -> str:
         """Why one of these configs is missing; empty if all are there."""
@@ -86,6 +90,14 @@ class Configs:
             for output in outputs
         ]
         return sum(sizes) if sizes and all(sizes) else None
+
+
+def _listed(inspector: Inspector) -> list[str]:
+    """This project's models in the server's list; none if the server keeps it closed, which `check_models` reports."""
+    try:
+        return [entry["name"] for entry in inspector.models() if entry["name"].startswith(_PREFIX)]
+    except Sam3Error:
+        return []
 
 
 def check_server(inspector: Inspector, address: Address) -> tuple[bool, list[Finding]]:
