@@ -21,9 +21,9 @@ demo: $(INSTALLED) $(EXPORTED) ## send a photo and a click through a local Trito
 serve: $(INSTALLED) $(EXPORTED) ## the same, then keep serving until Ctrl-C
 	@$(BIN)/python -m sam3_demo --stay
 
-# Two workers: many tests wait, for a server to start say. Each works through whole files.
+# Two workers, which take whole files. Threads of OpenMP that wait must not spin: the other worker needs their core.
 test: $(DEVELOPMENT) ## run unit tests, and tests against a real Triton
-	$(BIN)/pytest -n 2 --dist loadfile
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2 --dist loadfile
 
 test-client: ## test the client's wheel in a fresh environment; PYTHON=python3.13 selects the Python
 	PYTHON=$(PYTHON) tests/client/in_fresh_environment.sh
