@@ -24,9 +24,9 @@ def copy_repository(folder: Path) -> Path:
     ignored = shutil.ignore_patterns("exports", "__pycache__")
     repository = folder / "model_repository"
     shutil.copytree(PROJECT / "model_repository", repository, symlinks=True, ignore=ignored)
-    for version in repository.glob("*/1"):
-        if version.is_symlink():  # to an installed artifact
-            version.unlink()
+    for model in repository.iterdir():
+        if (model / "1").is_symlink():  # to an installed artifact
+            (model / "1").unlink()
     shutil.copytree(PROJECT / "ensemble_configs", folder / "ensemble_configs")
     return repository
 
