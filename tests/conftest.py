@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import golden
@@ -17,51 +17,68 @@ from repository import copy_repository, free_ports
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with the golden checkpoint, exported in the usual formats by `sam3-export`."""
-    return _once(tmp_path_factory, "exported", lambda folder: _export_golden(folder, golden.CHECKPOINT))
+    return _repository(tmp_path_factory, "golden")
 
 
 @pytest.fixture(scope="session")
 def exported_unstable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with the weights that make mask token 0 unstable."""
-
-    def export(folder: Path) -> None:
-        import torch
-
-        content = torch.load(golden.CHECKPOINT, weights_only=True)
-        for name in golden.document()["unstable_tensors"]:
-            content["model"][name] = content["model"][name].float() * golden.document()["unstable_scale"]
-        checkpoint = folder / "sam3_unstable.pt"
-        torch.save(content, checkpoint)
-        _export_golden(folder, checkpoint)
-
-    return _once(tmp_path_factory, "exported_unstable", export)
+    return _repository(tmp_path_factory, "unstable")
 
 
 @pytest.fixture(scope="session")
 def exported_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demonstration checkpoint (no --checkpoint) in every format; the others are only in the usual ones."""
-    from sam3_export.formats import FORMATS
-
-    return _once(tmp_path_factory, "exported_demo", lambda folder: _export(folder, "--formats", ",".join(FORMATS)))
+    return _repository(tmp_path_factory, "demo")
 
 
-def _once(tmp_path_factory: pytest.TempPathFactory, name: str, export: Callable[[Path], None]) -> Path:
-    """A repository that `export` has filled. Of several workers (pytest -n) the first to need it exports it for all."""
+@pytest.fixture(scope="session", autouse=True)
+def _export_ahead(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """With several workers (make test) each begins with an export that no other has begun, so that none waits long."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        for name in ("golden", "demo", "unstable"):
+            with suppress(BlockingIOError):
+                _repository(tmp_path_factory, name, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _repository(tmp_path_factory: pytest.TempPathFactory, name: str, lock_flags: int = fcntl.LOCK_EX) -> Path:
+    """The repository with a checkpoint; the first worker to ask for it exports it for all.
+
+    Raises:
+        BlockingIOError: another worker is exporting it, and the flags say not to wait.
+    """
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent
-    folder, done = root / name, root / f"{name}.done"
-    with (root / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    folder, done = root / f"exported-{name}", root / f"exported-{name}.done"
+    with (root / f"exported-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, lock_flags)
         if not done.exists():
             shutil.rmtree(folder, ignore_errors=True)  # of a worker whose export failed
             folder.mkdir()
-            export(folder)
+            {"golden": _export_golden, "unstable": _export_unstable, "demo": _export_demo}[name](folder)
             done.touch()
     return folder / "model_repository"
 
 
-def _export_golden(folder: Path, checkpoint: Path) -> None:
+def _export_unstable(folder: Path) -> None:
+    import torch
+
+    content = torch.load(golden.CHECKPOINT, weights_only=True)
+    for name in golden.document()["unstable_tensors"]:
+        content["model"][name] = content["model"][name].float() * golden.document()["unstable_scale"]
+    checkpoint = folder / "sam3_unstable.pt"
+    torch.save(content, checkpoint)
+    _export_golden(folder, checkpoint)
+
+
+def _export_demo(folder: Path) -> None:
+    from sam3_export.formats import FORMATS
+
+    _export(folder, "--formats", ",".join(FORMATS))
+
+
+def _export_golden(folder: Path, checkpoint: Path = golden.CHECKPOINT) -> None:
     with pytest.MonkeyPatch.context() as patch:
         # PyTorch exports a model of SAM 3's own size differently from a tiny one; use that path here, too.
         patch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 0)
