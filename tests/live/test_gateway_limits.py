@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import golden
 import pytest
@@ -117,13 +118,22 @@ def test_too_many_requests_in_flight(limited) -> None:
     time.sleep(0.2)
 
 
+def logged(log: Path, request_id: str) -> dict[str, Any]:
+    """The line of a request, which is written after its answer has been sent."""
+    deadline = time.monotonic() + 30
+    while not (lines := [line for line in log.read_text().splitlines() if request_id in line]):
+        assert time.monotonic() < deadline, "the request was not logged"
+        time.sleep(0.01)
+    return json.loads(lines[0])
+
+
 def test_each_request_is_logged(limited) -> None:
     url, log = limited
     answer = click(url, **{"X-Request-ID": "my-request.1"})
     assert answer.headers["x-request-id"] == "my-request.1"
     stages = re.findall(r"(\w+);dur=[\d.]+", answer.headers["server-timing"])
     assert stages == ["read", "inspect", "triton", "total"]
-    line = next(json.loads(line) for line in log.read_text().splitlines() if "my-request.1" in line)
+    line = logged(log, "my-request.1")
     assert line["status"] == 200
     assert (line["method"], line["path"], line["client"]) == ("POST", "/predict/mask", "127.0.0.1")
     assert line["image_id"] == answer.headers["x-image-id"]
