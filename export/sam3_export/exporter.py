@@ -125,7 +125,7 @@ class _Export:
         path = self._staged / part.component.name / format_.file_name
         path.parent.mkdir(exist_ok=True)
         cost = format_.cost * part.component.weight / 2
-        title = part.component.title
+        title = spec_.title
         started = time.monotonic()
         with self._steps.step(f"{format_.name}: writing the {title}", cost) as step:
             try:
@@ -155,12 +155,14 @@ class _Export:
 
 
 def _report(checkpoint: Checkpoint, artifacts: Mapping[str, Any]) -> dict[str, Any]:
-    cached = [component.spec(checkpoint.architecture) for component in COMPONENTS if component.cached]
+    specs = {component: component.spec(checkpoint.architecture) for component in COMPONENTS}
     return {
         "image_size": checkpoint.architecture.image_size,  # read by sam3_preprocess
         "interface": spec.INTERFACE,  # read by sam3_embedding_cache
-        "features": [tensor.name for one in cached for tensor in one.outputs],  # read by sam3_embedding_cache
-        "components": {component.name: component.title for component in COMPONENTS},  # read by sam3-serve, sam3 doctor
+        "features": [  # read by sam3_embedding_cache
+            tensor.name for component, one in specs.items() if component.cached for tensor in one.outputs
+        ],
+        "components": {one.model_name: one.title for one in specs.values()},  # read by sam3-serve, sam3 doctor
         "checkpoint": {"source": Path(checkpoint.source).name, "sha256": checkpoint.sha256},
         "architecture": asdict(checkpoint.architecture),
         "artifacts": artifacts,

@@ -39,7 +39,6 @@ class Component:
 
     Attributes:
         name: of the model in Triton, and of its folder in the model repository.
-        title: the name in messages.
         spec: its tensors, and the bounds of its parity check.
         module: the part of the network, in fp32, whose outputs are the reference for the parity check.
         served: makes the module that is exported from it, if they differ (for example, in rounding features to fp16).
@@ -50,7 +49,6 @@ class Component:
     """
 
     name: str
-    title: str
     spec: Callable[[Architecture], ComponentSpec]
     module: Callable[[Sam3TrackerModel], nn.Module]
     inputs: Callable[[Architecture, References], Sequence[tuple[str, Arrays]]]

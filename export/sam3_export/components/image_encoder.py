@@ -113,7 +113,6 @@ def _sample(architecture: Architecture, references: References) -> Arrays:
 
 COMPONENT = Component(
     name=NAME,
-    title="image encoder",
     spec=spec,
     module=ImageEncoder,
     served=ServedImageEncoder,

@@ -193,4 +193,4 @@ def _sample(architecture: Architecture, references: References) -> Arrays:
     return {**features, **click_prompts.prompts(architecture, shape, seed=0)}
 
 
-COMPONENT = Component(name=NAME, title="mask decoder", spec=spec, module=MaskDecoder, inputs=_inputs, sample=_sample)
+COMPONENT = Component(name=NAME, spec=spec, module=MaskDecoder, inputs=_inputs, sample=_sample)
