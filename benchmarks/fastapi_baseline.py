@@ -52,8 +52,8 @@ class Predictor:
             labels = torch.tensor([[FOREGROUND] * len(points) + [PADDING]], dtype=torch.int32)
             no_mask = torch.zeros(1, 1, self.low_res, self.low_res), torch.tensor([[False]])
             single = torch.tensor([[0]], dtype=torch.int32)
-            logits, _ = self.decoder(*features, coords, labels, *no_mask, single)
-            return to_png(to_mask(logits[0, 0].numpy(), size))
+            logits, _ = self.decoder(*features, coords[:, None], labels[:, None], *no_mask, single)
+            return to_png(to_mask(logits[0, 0, 0].numpy(), size))
 
     def _set_image(self, image: bytes) -> Embedding:
         if self.last is not None and self.last[0] == image:

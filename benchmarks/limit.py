@@ -55,12 +55,12 @@ class Limit:
         features = {name: value for name, value in embedding.items() if name != "ORIGINAL_SIZE"}
         with self._step("prompt"):
             rows, columns = features["HIGH_RES_FEATURES_0"].shape[-2:]
-            prompt = lay_out(Prompt(points=np.array([click.point], np.float32)), (height, width), (rows, columns))
+            prompt = lay_out(Prompt(points=np.array([[click.point]], np.float32)), (height, width), (rows, columns))
             inputs = {name.upper(): value for name, value in vars(prompt).items()}
         with self._step("decoder"):
             logits = _run(self._decoder, {**features, **inputs})["MASK_LOGITS"]
         with self._step("holes and resize"):
-            mask = to_mask(logits[0, 0], (height, width))
+            mask = to_mask(logits[0, 0, 0], (height, width))
         with self._step("PNG"):
             return to_png(mask)
 

@@ -200,4 +200,4 @@ def _masks(halves: Halves, architecture: Architecture, image: np.ndarray, clicks
     size = architecture.image_size
     picture = np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))[None]
     features = encode({"PIXELS": picture})
-    return [decode({**features, **click.inputs(architecture)})["MASK_LOGITS"][0, 0] > 0 for click in clicks]
+    return [decode({**features, **click.inputs(architecture)})["MASK_LOGITS"][0, 0, 0] > 0 for click in clicks]

@@ -82,7 +82,7 @@ class AsyncSam3Client:
         *,
         image_id: str | None = None,
         points: Sequence[Sequence[float]] | np.ndarray | None = None,
-        labels: Sequence[int] | np.ndarray | None = None,
+        labels: Sequence[int | bool] | np.ndarray | None = None,
         box: Sequence[float] | np.ndarray | None = None,
         mask_input: np.ndarray | None = None,
         multimask: bool = False,
@@ -94,8 +94,31 @@ class AsyncSam3Client:
 
     async def segment(self, image: ImageSource | CachedImage, prompt: Prompt, *, logits: bool = True) -> Prediction:
         """See `Sam3Client.segment`."""
+        (prediction,) = await self.segment_objects(image, [prompt], logits=logits)
+        return prediction
+
+    async def predict_objects(
+        self,
+        image: ImageSource | None = None,
+        *,
+        image_id: str | None = None,
+        points: Sequence[Any] | np.ndarray | None = None,
+        labels: Sequence[Any] | np.ndarray | None = None,
+        boxes: Sequence[Any] | np.ndarray | None = None,
+        mask_inputs: Sequence[np.ndarray] | np.ndarray | None = None,
+        multimask: bool = False,
+        logits: bool = True,
+    ) -> list[Prediction]:
+        """See `Sam3Client.predict_objects`."""
+        prompts = Prompt.each(points, labels, boxes, mask_inputs, multimask)
+        return await self.segment_objects(one_of(image, image_id), prompts, logits=logits)
+
+    async def segment_objects(
+        self, image: ImageSource | CachedImage, prompts: Sequence[Prompt], *, logits: bool = True
+    ) -> list[Prediction]:
+        """See `Sam3Client.segment_objects`."""
         known = image if isinstance(image, CachedImage) else await _encoded(image)
-        conversation = conversations.segment(known, prompt, logits)
+        conversation = conversations.segment(known, prompts, logits)
         return await _carry_out(conversation, self._open(self._transport), self._timeout_s)
 
     def latest_wins(self) -> LatestWins:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,7 @@ class Sam3Client:
         *,
         image_id: str | None = None,
         points: Sequence[Sequence[float]] | np.ndarray | None = None,
-        labels: Sequence[int] | np.ndarray | None = None,
+        labels: Sequence[int | bool] | np.ndarray | None = None,
         box: Sequence[float] | np.ndarray | None = None,
         mask_input: np.ndarray | None = None,
         multimask: bool = False,
@@ -107,9 +108,10 @@ class Sam3Client:
             image: path, bytes of an image file, PIL image, or pixels uint8 [H, W, 3] or [H, W].
             image_id: id from `set_image` or from an earlier answer, instead of the image.
             points: [N, 2], (x, y) in pixels of the original image, origin top left.
-            labels: [N], 1 foreground, 0 background. Default: all foreground.
-            box: x1, y1, x2, y2 in pixels.
-            mask_input: one row of an earlier answer's `low_res_logits`, [1, h, w] or [h, w].
+            labels: [N], 1 or True foreground, 0 or False background. Default: all foreground.
+            box: x1, y1, x2, y2 in pixels. It may overhang the image.
+            mask_input: one row of an earlier answer's `low_res_logits`, [1, h, w] or [h, w]. With points or a box, it
+                refines that mask; it also is a prompt by itself.
             multimask: True returns three candidates instead of one mask.
             logits: False leaves out `low_res_logits`: 332 KB for each mask at SAM 3's own size.
 
@@ -127,8 +129,44 @@ class Sam3Client:
         Raises:
             Sam3Error: see `predict`.
         """
+        (prediction,) = self.segment_objects(image, [prompt], logits=logits)
+        return prediction
+
+    def predict_objects(
+        self,
+        image: ImageSource | None = None,
+        *,
+        image_id: str | None = None,
+        points: Sequence[Any] | np.ndarray | None = None,
+        labels: Sequence[Any] | np.ndarray | None = None,
+        boxes: Sequence[Any] | np.ndarray | None = None,
+        mask_inputs: Sequence[np.ndarray] | np.ndarray | None = None,
+        multimask: bool = False,
+        logits: bool = True,
+    ) -> list[Prediction]:
+        """Segments several objects in one request: a prediction for each, as `predict` returns it.
+
+        Args:
+            points, labels, boxes, mask_inputs: lists with an entry for each object, which is as in `predict`. Objects
+                may differ in their number of points.
+            image, image_id, multimask, logits: see `predict`.
+
+        Raises:
+            Sam3Error: see `predict`.
+        """
+        prompts = Prompt.each(points, labels, boxes, mask_inputs, multimask)
+        return self.segment_objects(one_of(image, image_id), prompts, logits=logits)
+
+    def segment_objects(
+        self, image: ImageSource | CachedImage, prompts: Sequence[Prompt], *, logits: bool = True
+    ) -> list[Prediction]:
+        """Like `predict_objects`, but takes a `Prompt` for each object. All have a box or none has; so for masks.
+
+        Raises:
+            Sam3Error: see `predict`.
+        """
         known = image if isinstance(image, CachedImage) else EncodedImage.of(image)
-        conversation = conversations.segment(known, prompt, logits)
+        conversation = conversations.segment(known, prompts, logits)
         return _carry_out(conversation, self._open(self._transport), self._timeout_s)
 
     def _open(self, transport: Transport) -> Transport:

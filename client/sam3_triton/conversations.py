@@ -6,13 +6,14 @@ operation. `Sam3Client` and `AsyncSam3Client` run the same conversations.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from sam3_triton.errors import ImageNotCachedError, ServerUnavailableError
 from sam3_triton.images import CachedImage, EncodedImage
+from sam3_triton.objects import tensors_of
 from sam3_triton.predictions import Prediction
 from sam3_triton.prompts import Prompt
 from sam3_triton.wire import Arrays, Call
@@ -23,31 +24,40 @@ Conversation = Generator[Call, Arrays, T]
 _LOGITS = "LOW_RES_LOGITS"
 _PREDICTION = ("MASKS", "SCORES", "IMAGE_ID", "CACHE_HIT")
 _PROBE_IMAGE = EncodedImage.of(np.full((16, 16, 3), 128, np.uint8))
-_PROBE_POINTS = np.array([[8, 8]], np.float32)
+_PROBE_POINTS = np.array([[[8, 8]]], np.float32)
 
 
-def segment(image: EncodedImage | CachedImage, prompt: Prompt, logits: bool) -> Conversation[Prediction]:
-    """Segments an image. An `EncodedImage` is sent by its id first, and uploaded only if the server does not have it.
+def segment(
+    image: EncodedImage | CachedImage, prompts: Sequence[Prompt], logits: bool
+) -> Conversation[list[Prediction]]:
+    """Segments objects of an image. An `EncodedImage` is sent by its id first, and uploaded only if the server does not
+    have it.
 
     Args:
         logits: whether to request the low-resolution logits.
 
+    Returns: a prediction for each object.
+
     Raises:
+        InvalidInputError: the prompts cannot share a request.
         ImageNotCachedError: the server does not have the cached image.
     """
-    inputs = _prompt_inputs(prompt)
+    inputs = tensors_of(prompts)
     outputs = (*_PREDICTION, _LOGITS) if logits else _PREDICTION
     if isinstance(image, CachedImage):
         answer = yield Call({**_id_input(image.image_id), **inputs}, outputs)
     else:
         answer = yield from _id_first(image, inputs, outputs)
-    return Prediction(
-        mask_pngs=tuple(answer["MASKS"].tolist()),
-        scores=answer["SCORES"],
-        image_id=answer["IMAGE_ID"][0].decode(),
-        cache_hit=bool(answer["CACHE_HIT"][0]),
-        _logits=answer.get(_LOGITS),
-    )
+    return [
+        Prediction(
+            mask_pngs=tuple(answer["MASKS"][index].tolist()),
+            scores=answer["SCORES"][index],
+            image_id=answer["IMAGE_ID"][0].decode(),
+            cache_hit=bool(answer["CACHE_HIT"][0]),
+            _logits=answer[_LOGITS][index] if logits else None,
+        )
+        for index in range(len(prompts))
+    ]
 
 
 def set_image(image: EncodedImage) -> Conversation[bool]:
@@ -79,14 +89,3 @@ def _image_tensor(image: EncodedImage) -> np.ndarray:
 
 def _id_input(image_id: str) -> Arrays:
     return {"CACHED_IMAGE_ID": np.array([image_id.encode()], np.object_)}
-
-
-def _prompt_inputs(prompt: Prompt) -> Arrays:
-    inputs = {
-        "POINTS": prompt.points,
-        "LABELS": prompt.labels,
-        "BOX": prompt.box,
-        "MASK_INPUT": prompt.mask_input,
-        "MULTIMASK": np.array([prompt.multimask]),
-    }
-    return {name: array for name, array in inputs.items() if array is not None}

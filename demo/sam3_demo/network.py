@@ -69,9 +69,10 @@ class Halves(nn.Module):
         )
         coords, labels = prompts.padded()
         decoder = self.decoder
-        return decoder._all_tokens(
-            embedding, [high_res_0, high_res_1], decoder._sparse(coords, labels), decoder._dense(masks, has_mask)
-        )
+        pixels = decoder._pixels(embedding, masks, has_mask, objects=1)
+        sparse = decoder._sparse(coords[:, None], labels[:, None])
+        logits, scores = decoder._all_tokens(pixels, [high_res_0, high_res_1], sparse)
+        return logits[:, 0], scores[:, 0]
 
 
 @torch.no_grad()

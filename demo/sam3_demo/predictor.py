@@ -52,6 +52,7 @@ class Predictor:
         given = torch.zeros(self.low_res, self.low_res) if mask is None else mask
         tokens = torch.tensor([[1, 2, 3] if multimask else [0]], dtype=torch.int32)
         has_mask = torch.tensor([[mask is not None]])
-        logits, scores = self.decoder(*self.features, coords, labels, given[None, None], has_mask, tokens)
+        prompt = coords[:, None], labels[:, None], given[None, None], has_mask, tokens
+        (logits,), (scores,) = self.decoder(*self.features, *prompt)
         large = F.interpolate(logits, self.shape, mode="bilinear", align_corners=False)
         return Answer((large[0] > 0).numpy(), scores[0].numpy(), logits[0].clamp(-_MAX_LOGIT, _MAX_LOGIT))

@@ -51,14 +51,14 @@ class Click:
     multimask: bool = False
 
     def inputs(self, architecture: Architecture) -> Arrays:
-        """The decoder's inputs as a batch of one, except the features."""
+        """The decoder's inputs for one object of one image, except the features."""
         corners = [] if self.box is None else [self.box[:2], self.box[2:]]
         corner_labels = [] if self.box is None else [BOX_FIRST, BOX_SECOND]
         tokens = CANDIDATE_TOKENS if self.multimask else SINGLE_TOKEN
         side = architecture.low_res_size
         return {
-            "POINT_COORDS": np.array([[*corners, *self.points, (0, 0)]], np.float32),
-            "POINT_LABELS": np.array([[*corner_labels, *self.labels, PADDING]], np.int32),
+            "POINT_COORDS": np.array([[[*corners, *self.points, (0, 0)]]], np.float32),
+            "POINT_LABELS": np.array([[[*corner_labels, *self.labels, PADDING]]], np.int32),
             "MASK_INPUT": np.zeros((1, 1, side, side), np.float32),
             "HAS_MASK_INPUT": np.array([[False]]),
             "MASK_TOKENS": np.array([tokens], np.int32),
@@ -142,14 +142,15 @@ class GoldenClicks:
                 "labels": click.labels,
                 "box": click.box and [size * value for value in click.box],
                 "multimask": click.multimask,
-                "scores": answer["SCORES"][0].tolist(),
+                "scores": answer["SCORES"][0, 0].tolist(),
             }
             for click, answer in zip(CLICKS, self._answers, strict=True)
         ]
         bounds = {name: asdict(drift) for name, drift in self._bounds.items()}
         (folder / "clicks.json").write_text(json.dumps({"clicks": entries, "bounds": bounds}, indent=2) + "\n")
         logits = {
-            click.name: _clamped(answer["MASK_LOGITS"])[0] for click, answer in zip(CLICKS, self._answers, strict=True)
+            click.name: _clamped(answer["MASK_LOGITS"])[0, 0]
+            for click, answer in zip(CLICKS, self._answers, strict=True)
         }
         np.savez_compressed(folder / "logits.npz", **logits)
 

@@ -68,10 +68,13 @@ def check(
 
 
 def mask_iou(left: np.ndarray, right: np.ndarray, size: int) -> float:
-    """The lowest IoU between the masks of two arrays of logits [B, M, h, w], resized to `size` pixels."""
+    """The lowest IoU between the masks of two arrays of logits [..., h, w], resized to `size` pixels."""
     masks = [
         torch.nn.functional.interpolate(
-            torch.from_numpy(logits), (size, size), mode="bilinear", align_corners=False
+            torch.from_numpy(logits.reshape(-1, 1, *logits.shape[-2:])),
+            (size, size),
+            mode="bilinear",
+            align_corners=False,
         ).numpy()
         > 0
         for logits in (left, right)

@@ -12,9 +12,9 @@ import numpy as np
 
 # Version of the tensors between the models of the repository. Increase it when they change, so that a repository
 # refuses artifacts that another version of this project exported.
-INTERFACE = 3
+INTERFACE = 4
 # Dynamic axes, whose length depends on the request; every other axis is a number.
-BATCH, POINTS, MASKS = "batch", "points", "masks"
+BATCH, OBJECTS, POINTS, MASK_INPUTS, MASKS = "batch", "objects", "points", "mask_inputs", "masks"
 Axis = str | int
 # Values of tensors, by name.
 Arrays = dict[str, np.ndarray]

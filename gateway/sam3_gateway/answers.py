@@ -91,14 +91,21 @@ class ImageAnswer(BaseModel):
     milliseconds: dict[str, float] = _MILLISECONDS
 
 
+class ObjectAnswer(BaseModel):
+    """The candidates of one of several objects, best score first."""
+
+    candidates: list[Candidate] = Field(description="one, or three if `multimask` was true")
+
+
 class PredictionAnswer(BaseModel):
-    """The candidates, best score first."""
+    """The candidates of one object, best score first, or those of each of several objects."""
 
     image_id: str = _ID
     width: int
     height: int
     cache_hit: bool = _HIT
-    candidates: list[Candidate] = Field(description="one, or three if `multimask` was true")
+    candidates: list[Candidate] | None = Field(None, description="of one object: one, or three if `multimask` was true")
+    objects: list[ObjectAnswer] | None = Field(None, description="of several objects, in the order of the request")
     milliseconds: dict[str, float] = _MILLISECONDS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from sam3_triton import AsyncSam3Client, CachedImage, EncodedImage, Prediction, Prompt
@@ -12,8 +13,10 @@ from sam3_gateway.settings import Settings
 class Backend(Protocol):
     """A source of masks. Its methods raise `sam3_triton.Sam3Error`. Cancelling a call cancels its request."""
 
-    async def segment(self, image: EncodedImage | CachedImage, prompt: Prompt, *, logits: bool) -> Prediction:
-        """Segments an image. `logits` also requests the low-resolution logits."""
+    async def segment_objects(
+        self, image: EncodedImage | CachedImage, prompts: Sequence[Prompt], *, logits: bool
+    ) -> list[Prediction]:
+        """Returns a prediction for each object. `logits` also requests the low-resolution logits."""
 
     async def prefetch(self, image: EncodedImage) -> bool:
         """Encodes and caches an image. Returns whether it was already cached."""

@@ -16,7 +16,7 @@ from sam3_gateway.uploads import FORMATS
 
 IMAGE = f"An image file: {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 _POINTS = "JSON [[x, y], …] or flat [x, y, …], in pixels of the image, origin top left"
-_LABELS = "JSON list, or one number: 1 foreground, 0 background. Default: all foreground"
+_LABELS = "JSON list, or one number: 1 or true foreground, 0 or false background. Default: all foreground"
 FAULTS: dict[int | str, dict[str, Any]] = {
     400: {"model": Fault, "description": "The image or the prompt is invalid; `detail` names the fault."},
     401: {"model": Fault, "description": "The API key is missing or wrong, if the gateway has one."},
@@ -74,9 +74,10 @@ def routes(segmenter: Segmenter, readiness: Readiness, max_points: int) -> APIRo
             points=forms.parse_points(points, max_points),
             labels=forms.parse_labels(labels) if labels else None,
             multimask=forms.parse_flag("multimask", multimask),
+            points_outside=True,  # the contract refuses no coordinates
         )
         upload = await segmenter.inspect(request, image)
-        prediction = await segmenter.segment(request, upload, prompt, logits=False)
+        (prediction,) = await segmenter.segment(request, upload, [prompt], logits=False)
         return Response(prediction.mask_pngs[0], media_type="image/png")
 
     return router

@@ -24,16 +24,49 @@ def parse_points(text: str, most: int) -> list[Any]:
     Raises:
         InvalidInputError: the text is not JSON, has another form, or has too many points.
     """
-    points = _pairs(text)
-    if len(points) > most:
-        raise InvalidInputError(f"too many points: {len(points)}; at most {most} are accepted")
-    return points
-
-
-def _pairs(text: str) -> list[Any]:
     values = _json("points", text)
     if not isinstance(values, list) or not values:
         raise InvalidInputError(f"points must be a JSON list [[x, y], ...], not {_shortened(text)}")
+    return _pairs(values, most)
+
+
+def parse_point_sets(text: str, most: int) -> list[Any]:
+    """Parses JSON `[[[x, y], ...], ...]`, the points of each object, to lists of pairs. An object may have none.
+
+    Args:
+        most: the largest number of points of one object.
+
+    Raises:
+        InvalidInputError: the text is not JSON, has another form, or has too many points.
+    """
+    values = _json("points", text)
+    if not isinstance(values, list) or not all(isinstance(value, list) for value in values):
+        raise InvalidInputError(
+            f"the points of several objects must be a JSON list [[[x, y], ...], ...], not {_shortened(text)}"
+        )
+    return [_pairs(value, most) for value in values]
+
+
+def are_point_sets(text: str) -> bool:
+    """Whether a text is JSON with the points of several objects, `[[[x, y], ...], ...]`.
+
+    Raises:
+        InvalidInputError: the text is not JSON.
+    """
+    values = _json("points", text)
+    return isinstance(values, list) and any(
+        isinstance(value, list) and any(isinstance(part, list) for part in value) for value in values
+    )
+
+
+def _pairs(values: list[Any], most: int) -> list[Any]:
+    pairs = _split(values)
+    if len(pairs) > most:
+        raise InvalidInputError(f"too many points: {len(pairs)}; at most {most} are accepted")
+    return pairs
+
+
+def _split(values: list[Any]) -> list[Any]:
     if all(_is_number(value) for value in values):
         if len(values) % 2:
             raise InvalidInputError(f"a flat list of points must have an even number of values, not {len(values)}")
@@ -51,10 +84,24 @@ def parse_labels(text: str) -> list[Any]:
         InvalidInputError: the text is not JSON, or has another form.
     """
     values = _json("labels", text)
-    if _is_number(values):
+    if _is_label(values):
         return [values]
-    if not isinstance(values, list) or not all(_is_number(value) for value in values):
+    if not _is_labels(values):
         raise InvalidInputError(f"labels must be a JSON list of 0 and 1, or one of them, not {_shortened(text)}")
+    return list(values)
+
+
+def parse_label_sets(text: str) -> list[Any]:
+    """Parses JSON `[[1, 0, ...], ...]`, the labels of each object, to lists.
+
+    Raises:
+        InvalidInputError: the text is not JSON, or has another form.
+    """
+    values = _json("labels", text)
+    if not isinstance(values, list) or not all(_is_labels(value) for value in values):
+        raise InvalidInputError(
+            f"the labels of several objects must be a JSON list [[1, 0, ...], ...], not {_shortened(text)}"
+        )
     return values
 
 
@@ -68,6 +115,18 @@ def parse_box(text: str) -> list[Any]:
     if not _is_numbers(values, 4):
         raise InvalidInputError(f"box must be JSON [x1, y1, x2, y2], not {_shortened(text)}")
     return list(values)
+
+
+def parse_boxes(text: str) -> list[Any]:
+    """Parses JSON `[[x1, y1, x2, y2], ...]` to lists.
+
+    Raises:
+        InvalidInputError: the text is not JSON, or has another form.
+    """
+    values = _json("boxes", text)
+    if not isinstance(values, list) or not all(_is_numbers(value, 4) for value in values):
+        raise InvalidInputError(f"boxes must be a JSON list [[x1, y1, x2, y2], ...], not {_shortened(text)}")
+    return values
 
 
 def parse_flag(name: str, text: str) -> bool:
@@ -100,8 +159,23 @@ def parse_logits(text: str) -> np.ndarray:
     Raises:
         InvalidInputError: the text is something else.
     """
-    fault = InvalidInputError(f"mask_input must be a candidate's low_res_logits, unchanged, not {_shortened(text)}")
+    return _logits(_json("mask_input", text), text)
+
+
+def parse_logits_sets(text: str) -> list[np.ndarray]:
+    """Parses a JSON list with a candidate's `low_res_logits` for each object, to float32 [h, w] each.
+
+    Raises:
+        InvalidInputError: the text is something else.
+    """
     values = _json("mask_input", text)
+    if not isinstance(values, list):
+        raise InvalidInputError(f"the mask_input of several objects must be a JSON list, not {_shortened(text)}")
+    return [_logits(value, text) for value in values]
+
+
+def _logits(values: Any, text: str) -> np.ndarray:
+    fault = InvalidInputError(f"mask_input must be a candidate's low_res_logits, unchanged, not {_shortened(text)}")
     if not isinstance(values, dict) or not isinstance(values.get("data"), str):
         raise fault
     shape = values.get("shape")
@@ -132,6 +206,14 @@ def _json(name: str, text: str) -> Any:
 
 def _is_numbers(value: Any, count: int) -> bool:
     return isinstance(value, list) and len(value) == count and all(_is_number(number) for number in value)
+
+
+def _is_labels(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_label(label) for label in value)
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, bool) or _is_number(value)
 
 
 def _is_number(value: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -58,23 +58,24 @@ class Segmenter:
         return record.cache_hit
 
     async def segment(
-        self, request: Request, image: Upload | CachedImage, prompt: Prompt, *, logits: bool
-    ) -> Prediction:
-        """Segments an uploaded or a cached image.
+        self, request: Request, image: Upload | CachedImage, prompts: Sequence[Prompt], *, logits: bool
+    ) -> list[Prediction]:
+        """Segments objects of an uploaded or a cached image. Returns a prediction for each.
 
         Args:
             logits: whether to request the low-resolution logits.
 
         Raises:
-            Sam3Error: see `Backend.segment`.
+            Sam3Error: see `Backend.segment_objects`.
             ClientClosedError: the caller disconnected.
         """
         record = Record.of(request)
         known = image.image if isinstance(image, Upload) else image
         with record.stage("triton"):
-            prediction = await _unless_closed(request, self._backend.segment(known, prompt, logits=logits))
-        record.image_id, record.cache_hit = prediction.image_id, prediction.cache_hit
-        return prediction
+            answer = self._backend.segment_objects(known, prompts, logits=logits)
+            predictions = await _unless_closed(request, answer)
+        record.image_id, record.cache_hit = predictions[0].image_id, predictions[0].cache_hit
+        return predictions
 
 
 async def _unless_closed(request: Request, work: Coroutine[Any, Any, T]) -> T:

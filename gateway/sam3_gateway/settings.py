@@ -45,7 +45,7 @@ class Settings(BaseSettings):
         64_000_000,
         description="the largest image, width x height; larger ones are refused with 413 before they are decoded",
     )
-    max_points: PositiveInt = Field(100, description="the most points in one request; more are refused with 400")
+    max_points: PositiveInt = Field(100, description="the most points of one object; more are refused with 400")
     api_key: SecretStr | None = Field(
         None,
         description="key that each POST must send in the header X-API-Key (safer as an environment variable)",

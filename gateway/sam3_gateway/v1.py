@@ -6,19 +6,27 @@ import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Request, UploadFile
-from sam3_triton import CachedImage, InvalidInputError, Prompt
+from sam3_triton import CachedImage, InvalidInputError
 
 from sam3_gateway import forms
-from sam3_gateway.answers import Fault, ImageAnswer, MaskFormat, PredictionAnswer, candidates, size
+from sam3_gateway.answers import Fault, ImageAnswer, MaskFormat, ObjectAnswer, PredictionAnswer, candidates, size
 from sam3_gateway.contract import FAULTS, IMAGE
+from sam3_gateway.objects import PromptFields
 from sam3_gateway.segmenter import Segmenter
 from sam3_gateway.telemetry import Record
 from sam3_gateway.uploads import Upload
 
 # An empty field means the same as a missing one, because HTML forms send empty fields.
-_POINTS = "JSON [[x, y], …], in pixels of the image, origin top left"
-_LABELS = "JSON list with 1 (foreground) or 0 (background) for each point. Default: all foreground"
-_MASK_INPUT = "The `low_res_logits` of an earlier candidate, unchanged, as JSON: refines that mask"
+_POINTS = "JSON [[x, y], …], in pixels of the image, origin top left. For several objects: [[[x, y], …], …]"
+_LABELS = (
+    "JSON list with 1 or true (foreground), 0 or false (background) for each point. Default: all foreground. For "
+    "several objects: a list for each"
+)
+_BOX = "JSON [x1, y1, x2, y2] in pixels. It may overhang the image"
+_BOXES = "JSON [[x1, y1, x2, y2], …]: a box for each of several objects. The answer has `objects`"
+_MASK_INPUT = (
+    "The `low_res_logits` of an earlier candidate, unchanged, as JSON: refines that mask. For several objects: a list"
+)
 
 
 def routes(segmenter: Segmenter, max_points: int) -> APIRouter:
@@ -52,33 +60,33 @@ def routes(segmenter: Segmenter, max_points: int) -> APIRouter:
         image_id: Annotated[str, Form(description="The `image_id` of an earlier answer, instead of the image")] = "",
         points: Annotated[str, Form(description=_POINTS, examples=["[[300, 200]]"])] = "",
         labels: Annotated[str, Form(description=_LABELS)] = "",
-        box: Annotated[str, Form(description="JSON [x1, y1, x2, y2] in pixels")] = "",
+        box: Annotated[str, Form(description=_BOX)] = "",
+        boxes: Annotated[str, Form(description=_BOXES)] = "",
         mask_input: Annotated[str, Form(description=_MASK_INPUT)] = "",
         multimask: Annotated[str, Form(description="true returns three candidates instead of one mask")] = "false",
         masks: Annotated[MaskFormat, Form(description="The format of the masks")] = MaskFormat.png,
         logits: Annotated[str, Form(description="true adds low_res_logits to each candidate")] = "false",
     ) -> PredictionAnswer:
-        """Returns all candidates with their scores, best first."""
+        """Returns all candidates with their scores, best first: of one object, or of each of several."""
         with_logits = forms.parse_flag("logits", logits)
-        prompt = Prompt.of(
-            points=forms.parse_points(points, max_points) if points else None,
-            labels=forms.parse_labels(labels) if labels else None,
-            box=forms.parse_box(box) if box else None,
-            mask_input=forms.parse_logits(mask_input) if mask_input else None,
-            multimask=forms.parse_flag("multimask", multimask),
-        )
+        fields = PromptFields(points, labels, box, boxes, mask_input, multimask)
+        several = fields.are_of_several()
+        prompts = fields.prompts(max_points) if several else [fields.prompt(max_points)]
         chosen = await _chosen(segmenter, request, image, image_id)
-        prediction = await segmenter.segment(request, chosen, prompt, logits=with_logits)
+        predictions = await segmenter.segment(request, chosen, prompts, logits=with_logits)
         record = Record.of(request)
         with record.stage("encode"):
-            width, height = size(prediction)
-            found = await asyncio.to_thread(candidates, prediction, masks, with_logits)
+            width, height = size(predictions[0])
+            found = await asyncio.to_thread(
+                lambda: [candidates(prediction, masks, with_logits) for prediction in predictions]
+            )
         return PredictionAnswer(
-            image_id=prediction.image_id,
+            image_id=predictions[0].image_id,
             width=width,
             height=height,
-            cache_hit=prediction.cache_hit,
-            candidates=found,
+            cache_hit=predictions[0].cache_hit,
+            candidates=None if several else found[0],
+            objects=[ObjectAnswer(candidates=own) for own in found] if several else None,
             milliseconds=record.so_far(),
         )
 

@@ -108,14 +108,14 @@ def expected(checkpoint: Path) -> tuple[np.ndarray, np.ndarray]:
     )
     side = loaded.architecture.low_res_size
     prompt = {
-        "POINT_COORDS": np.array([[np.array(CLICK) / photo.size, (0, 0)]], np.float32),
-        "POINT_LABELS": np.array([[FOREGROUND, PADDING]], np.int32),
+        "POINT_COORDS": np.array([[[np.array(CLICK) / photo.size, (0, 0)]]], np.float32),
+        "POINT_LABELS": np.array([[[FOREGROUND, PADDING]]], np.int32),
         "MASK_INPUT": np.zeros((1, 1, side, side), np.float32),
         "HAS_MASK_INPUT": np.array([[False]]),
         "MASK_TOKENS": np.array([[0]], np.int32),
     }
     decoder = MaskDecoder(loaded.model).eval()
-    logits = run_module(decoder, mask_decoder.spec(loaded.architecture), {**features, **prompt})["MASK_LOGITS"][0, 0]
+    logits = run_module(decoder, mask_decoder.spec(loaded.architecture), {**features, **prompt})["MASK_LOGITS"][0, 0, 0]
     return logits, to_mask(logits, photo.size[::-1]) > 0
 
 

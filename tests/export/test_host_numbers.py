@@ -39,13 +39,13 @@ def test_traces_run_on_another_device_without_reading_numbers_back(exported: Pat
             embedding,
             high_res_0,
             high_res_1,
-            torch.empty(3, 5, 2, device=META),
-            torch.empty(3, 5, dtype=torch.int32, device=META),
+            torch.empty(3, 2, 5, 2, device=META),
+            torch.empty(3, 2, 5, dtype=torch.int32, device=META),
             torch.empty(3, 1, side, side, device=META),
             torch.empty(3, 1, dtype=torch.bool, device=META),
             torch.empty(3, 1, dtype=torch.int32, device=META),
         )
-    assert (logits.shape, scores.shape) == ((3, 1, side, side), (3, 1))
+    assert (logits.shape, scores.shape) == ((3, 2, 1, side, side), (3, 2, 1))
     assert {tensor.device for tensor in (high_res_1, embedding, logits, scores)} == {META}
 
 

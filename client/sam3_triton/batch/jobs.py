@@ -104,7 +104,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _job(number: int, content: dict[str, Any], folder: Path, multimask: bool) -> Job:
     image, photo = _photo(content.get("image"), folder)
     for key in ("points", "labels", "box"):
-        if not _is_numeric(content.get(key, [])):
+        if not _is_numeric(content.get(key, []), booleans=key == "labels"):
             raise InvalidInputError(f"{key} must be a list of numbers, not {_shortened(content[key])}")
     several = content.get("multimask", multimask)
     if not isinstance(several, bool):
@@ -148,12 +148,14 @@ def _outputs(image: str, name: Any, multimask: bool) -> tuple[str, ...]:
     return tuple(outputs)
 
 
-def _is_numeric(value: Any) -> bool:
-    """Whether a nested list contains only numbers. numpy would also accept "1" and true."""
+def _is_numeric(value: Any, booleans: bool) -> bool:
+    """Whether a nested list contains only numbers, or also `booleans`. numpy would also accept "1"."""
     if not isinstance(value, list):
         return False
     return all(
-        _is_numeric(part) if isinstance(part, list) else isinstance(part, (int, float)) and not isinstance(part, bool)
+        _is_numeric(part, booleans)
+        if isinstance(part, list)
+        else isinstance(part, (int, float)) and (booleans or not isinstance(part, bool))
         for part in value
     )
 

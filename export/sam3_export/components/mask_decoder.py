@@ -1,4 +1,4 @@
-"""The mask decoder: turns the features of an image and a prompt into masks."""
+"""The mask decoder: turns the features of an image and the prompts of its objects into masks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,18 @@ from sam3_export.components import click_prompts, image_encoder
 from sam3_export.components.click_prompts import EMPTY
 from sam3_export.components.component import Component, References
 from sam3_export.components.two_way import two_way
-from sam3_export.spec import BATCH, FP16_DRIFT, MASKS, POINTS, Arrays, Bounds, ComponentSpec, TensorSpec
+from sam3_export.spec import (
+    BATCH,
+    FP16_DRIFT,
+    MASK_INPUTS,
+    MASKS,
+    OBJECTS,
+    POINTS,
+    Arrays,
+    Bounds,
+    ComponentSpec,
+    TensorSpec,
+)
 
 if TYPE_CHECKING:
     from transformers import Sam3TrackerModel
@@ -33,20 +44,21 @@ _HIDDEN = -1e4
 
 
 class MaskDecoder(nn.Module):
-    """Turns the features of an image and a prompt into low-resolution logits and scores, best first.
+    """Turns the features of an image and the prompts of P objects into low-resolution logits and scores, best first.
 
     Args of `forward` (h = w = 4g, the low-resolution size; 288 for SAM 3):
         image_embedding, high_res_features_0, high_res_features_1: as `ImageEncoder` or `ServedImageEncoder` returns
-            them.
-        point_coords: fp32 [B, N, 2], (x, y) as fractions of the image's width and height.
-        point_labels: int32 [B, N]; 1 foreground, 0 background, 2 and 3 the corners of a box, -1 padding, -2 empty.
+            them, one row for each image.
+        point_coords: fp32 [B, P, N, 2], (x, y) as fractions of the image's width and height.
+        point_labels: int32 [B, P, N]; 1 foreground, 0 background, 2 and 3 the corners of a box, -1 padding, -2 empty.
             Meta's predictor puts a box before the points and one padding point after them. Empty slots do not change
             the answer, whatever their coordinates.
-        mask_input: fp32 [B, 1, h, w], logits of an earlier answer; ignored where has_mask_input is false.
+        mask_input: fp32 [B, K, h, w], logits of an earlier answer; ignored where has_mask_input is false. K is P, or 1
+            for a mask that all objects share, so that prompts without masks need not send P of them.
         has_mask_input: bool [B, 1].
         mask_tokens: int32 [B, M], the mask tokens whose masks are returned: [0] for a single mask,
             [1, 2, 3] for the candidates.
-    Returns: (mask_logits fp32 [B, M, h, w], scores fp32 [B, M]); scores are the model's own estimates of IoU.
+    Returns: (mask_logits fp32 [B, P, M, h, w], scores fp32 [B, P, M]); scores are the model's own estimates of IoU.
     """
 
     def __init__(self, model: Sam3TrackerModel) -> None:
@@ -73,68 +85,87 @@ class MaskDecoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """See the class."""
         dtype = self.decoder.conv_s1.weight.dtype
+        objects = point_labels.shape[1]
         logits, scores = self._all_tokens(
-            image_embedding.to(dtype),
+            self._pixels(image_embedding.to(dtype), mask_input.to(dtype), has_mask_input, objects),
             [high_res_features_0.to(dtype), high_res_features_1.to(dtype)],
             self._sparse(point_coords, point_labels).to(dtype),
-            self._dense(mask_input.to(dtype), has_mask_input),
             point_labels == EMPTY,
         )
-        tokens = self._replace_unstable(mask_tokens.long(), logits, scores)
-        scores, order = torch.sort(scores.gather(1, tokens), dim=1, descending=True)
-        tokens = tokens.gather(1, order)
-        index = tokens[:, :, None, None].expand(-1, -1, logits.shape[2], logits.shape[3])
-        return logits.gather(1, index).float(), scores
+        tokens = mask_tokens.long().unsqueeze(1).expand(-1, objects, -1)
+        tokens = self._replace_unstable(tokens, logits, scores)
+        scores, order = torch.sort(scores.gather(2, tokens), dim=2, descending=True)
+        tokens = tokens.gather(2, order)
+        index = tokens[..., None, None].expand(-1, -1, -1, logits.shape[3], logits.shape[4])
+        return logits.gather(2, index).float(), scores
 
     def _sparse(self, coords: Tensor, labels: Tensor) -> Tensor:
-        coords, labels = coords.unsqueeze(1) * self.image_size, labels.unsqueeze(1)
-        embedded = self.prompt_encoder._embed_points(coords, labels, pad=False)
+        """The points' embeddings [B, P, N, C]."""
+        embedded = self.prompt_encoder._embed_points(coords * self.image_size, labels, pad=False)
         # The attention bias is not enough: a NaN times a weight of zero is still NaN.
         return embedded.masked_fill((labels == EMPTY).unsqueeze(-1), 0)
 
-    def _dense(self, mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
-        embedded = self.prompt_encoder.mask_embed(mask_input)
-        absent = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        return torch.where(has_mask_input[:, :, None, None], embedded, absent)
+    def _pixels(self, embedding: Tensor, mask_input: Tensor, has_mask_input: Tensor, objects: int) -> Tensor:
+        """The image embedding's pixels with each object's mask, [B, P, g * g, C]."""
+        embedded = self.prompt_encoder.mask_embed(mask_input.flatten(0, 1).unsqueeze(1))
+        embedded = _rows(embedded).unflatten(0, mask_input.shape[:2])
+        absent = self.prompt_encoder.no_mask_embed.weight.reshape(1, 1, 1, -1)
+        masks = torch.where(has_mask_input[:, :, None, None], embedded, absent)
+        pixels = _rows(embedding).unsqueeze(1) + masks
+        # Not `expand`, which would fix K at 1 in a traced graph: this takes the last mask for each object beyond K.
+        index = torch.arange(objects, device=pixels.device).clamp(max=mask_input.shape[1] - 1)
+        return pixels.index_select(1, index)
 
     def _all_tokens(
-        self,
-        embedding: Tensor,
-        high_res: list[Tensor],
-        sparse: Tensor,
-        dense: Tensor,
-        empty: Tensor | None = None,
+        self, pixels: Tensor, high_res: list[Tensor], sparse: Tensor, empty: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Logits [B, 4, h, w] and scores [B, 4] of all mask tokens. transformers' own forward also computes all of
-        them, but its flag returns either the first or the others. `empty`, bool [B, N], marks the empty slots."""
+        """Logits [B, P, 4, h, w] and scores [B, P, 4] of all mask tokens. transformers' own forward also computes all
+        of them, but its flag returns either the first or the others.
+
+        Args:
+            pixels: [B, P, g * g, C]; high_res: features of the B images.
+            sparse: [B, P, N, C]; empty: bool [B, P, N] marks the empty slots.
+        """
         decoder = self.decoder
-        batch, channels, height, width = embedding.shape
+        batch, objects = pixels.shape[:2]
         tokens = torch.cat([decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight])
         bias = None
         if empty is not None:
-            hidden = torch.zeros_like(empty, dtype=embedding.dtype).masked_fill(empty, _HIDDEN)
-            bias = F.pad(hidden, (len(tokens), 0))[:, None, None]
-        tokens = torch.cat([tokens.expand(batch, 1, -1, -1), sparse], dim=2)
-        positions = self.image_positions.to(embedding.dtype).expand(batch, -1, -1, -1)
-        tokens, keys = two_way(decoder.transformer, tokens, embedding + dense, positions, bias)
-        keys = keys.transpose(2, 3).reshape(batch, channels, height, width)
-        upscaled = decoder.activation(decoder.upscale_layer_norm(decoder.upscale_conv1(keys) + high_res[1]))
-        upscaled = decoder.activation(decoder.upscale_conv2(upscaled) + high_res[0])
+            hidden = torch.zeros_like(empty, dtype=pixels.dtype).masked_fill(empty, _HIDDEN)
+            bias = F.pad(hidden, (len(tokens), 0))[:, :, None, None]
+        tokens = torch.cat([tokens.expand(batch, objects, -1, -1), sparse], dim=2)
+        positions = _rows(self.image_positions).unsqueeze(1).to(pixels.dtype)
+        tokens, pixels = two_way(decoder.transformer, tokens, pixels, positions, bias)
+        grid = self.image_positions.shape[2:]
+        upscaled = decoder.upscale_conv1(pixels.flatten(0, 1).transpose(1, 2).unflatten(2, grid))
+        upscaled = decoder.activation(decoder.upscale_layer_norm(_add_to_each(upscaled, high_res[1])))
+        upscaled = decoder.activation(_add_to_each(decoder.upscale_conv2(upscaled), high_res[0]))
         weights = torch.stack(
-            [mlp(tokens[:, 0, 2 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
+            [mlp(tokens[:, :, 2 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=2
         )
-        logits = (weights @ upscaled.flatten(2)).reshape(batch, -1, upscaled.shape[2], upscaled.shape[3])
-        return logits, decoder.iou_prediction_head(tokens[:, 0, 1].float())
+        logits = weights.flatten(0, 1) @ upscaled.flatten(2)
+        logits = logits.reshape(batch, objects, -1, *upscaled.shape[2:])
+        return logits, decoder.iou_prediction_head(tokens[:, :, 1].float())
 
     def _replace_unstable(self, tokens: Tensor, logits: Tensor, scores: Tensor) -> Tensor:
         """Replaces token 0 by the other token with the best score if its mask is unstable, as Meta's predictor does."""
         delta = self.decoder.dynamic_multimask_stability_delta
-        inner = (logits[:, 0] > delta).flatten(1).sum(1).float()
-        outer = (logits[:, 0] > -delta).flatten(1).sum(1).float()
+        inner = (logits[:, :, 0] > delta).flatten(2).sum(2).float()
+        outer = (logits[:, :, 0] > -delta).flatten(2).sum(2).float()
         stability = torch.where(outer > 0, inner / outer, torch.ones_like(inner))
         unstable = stability < self.decoder.dynamic_multimask_stability_thresh
-        best = scores[:, 1:].argmax(dim=1) + 1
-        return torch.where((tokens == 0) & unstable[:, None], best[:, None], tokens)
+        best = scores[:, :, 1:].argmax(dim=2) + 1
+        return torch.where((tokens == 0) & unstable[..., None], best[..., None], tokens)
+
+
+def _rows(grid: Tensor) -> Tensor:
+    """A grid [B, C, h, w] as rows of pixels, [B, h * w, C]."""
+    return grid.flatten(2).transpose(1, 2)
+
+
+def _add_to_each(objects: Tensor, image: Tensor) -> Tensor:
+    """Adds features of B images, [B, C, h, w], to those of their objects, [B * P, C, h, w], without copies of them."""
+    return (objects.reshape(image.shape[0], -1, *image.shape[1:]) + image.unsqueeze(1)).flatten(0, 1)
 
 
 def spec(architecture: Architecture) -> ComponentSpec:
@@ -148,15 +179,15 @@ def spec(architecture: Architecture) -> ComponentSpec:
             embedding,
             high_res_0,
             high_res_1,
-            TensorSpec("POINT_COORDS", "float32", (BATCH, POINTS, 2)),
-            TensorSpec("POINT_LABELS", "int32", (BATCH, POINTS)),
-            TensorSpec("MASK_INPUT", "float32", (BATCH, 1, side, side)),
+            TensorSpec("POINT_COORDS", "float32", (BATCH, OBJECTS, POINTS, 2)),
+            TensorSpec("POINT_LABELS", "int32", (BATCH, OBJECTS, POINTS)),
+            TensorSpec("MASK_INPUT", "float32", (BATCH, MASK_INPUTS, side, side)),
             TensorSpec("HAS_MASK_INPUT", "bool", (BATCH, 1)),
             TensorSpec("MASK_TOKENS", "int32", (BATCH, MASKS)),
         ),
         outputs=(
-            TensorSpec("MASK_LOGITS", "float32", (BATCH, MASKS, side, side)),
-            TensorSpec("SCORES", "float32", (BATCH, MASKS)),
+            TensorSpec("MASK_LOGITS", "float32", (BATCH, OBJECTS, MASKS, side, side)),
+            TensorSpec("SCORES", "float32", (BATCH, OBJECTS, MASKS)),
         ),
         tolerances={"MASK_LOGITS": LOGIT_TOLERANCE, "SCORES": SCORE_TOLERANCE},
         # No int8: the decoder is small and spends little of its time in matrix products.

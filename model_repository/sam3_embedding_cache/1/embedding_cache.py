@@ -33,7 +33,7 @@ class BusyError(RuntimeError):
 
 @dataclass(frozen=True)
 class Limits:
-    """The bounds of a cache; each is a parameter of the same name in the model's config.
+    """The bounds of the model; each is a parameter of the same name in its config.
 
     Raises:
         ValueError: a bound is too small.
@@ -47,6 +47,8 @@ class Limits:
     """Maximum number of images given to the encoder at one time, at least 1; those that wait can still be dropped."""
     ttl_seconds: float = 0.0
     """Seconds after which an embedding expires; 0: never."""
+    max_objects: int = 32
+    """Maximum number of objects in a prompt, at least 1. It bounds the decoder's memory."""
 
     def __post_init__(self) -> None:
         for name, _, least in _PARAMETERS:
@@ -77,6 +79,7 @@ _PARAMETERS: tuple[tuple[str, type, int], ...] = (
     ("max_inflight_encodes", int, 1),
     ("max_concurrent_encodes", int, 1),
     ("ttl_seconds", float, 0),
+    ("max_objects", int, 1),
 )
 
 

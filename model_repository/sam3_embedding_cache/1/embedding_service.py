@@ -12,7 +12,7 @@ from typing import Any
 from cache_errors import ErrorKind, kind_of
 from embedding_cache import BusyError, EmbeddingCache, NotCachedError, image_id
 from image_embedding import ImageEmbedding
-from prompts import Prompt
+from prompts import Prompt, PromptError
 from reply import Reply
 
 AsTensors = Callable[[ImageEmbedding], dict[str, Any]]
@@ -70,7 +70,7 @@ class EmbeddingService:
         """
         try:
             self._admit(reply, read())
-        except ImageKeyError as error:
+        except (ImageKeyError, PromptError) as error:
             reply.error(str(error), ErrorKind.INVALID_ARG)
         except NotCachedError:
             reply.error(f"no image with the id {reply.key!r} is cached; send IMAGE", ErrorKind.NOT_FOUND)

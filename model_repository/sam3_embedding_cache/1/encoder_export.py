@@ -9,7 +9,7 @@ from typing import Any
 # Written by sam3-export beside the artifacts; relative to this model's folder.
 EXPORT_REPORT = Path("..") / "sam3" / "exports" / "current" / "export.json"
 # Must equal sam3_export.spec.INTERFACE.
-INTERFACE = 3
+INTERFACE = 4
 
 
 class ExportReportError(Exception):

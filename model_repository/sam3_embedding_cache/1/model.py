@@ -21,7 +21,7 @@ from encoder_export import ExportReportError, read_features
 from feature_memory import FeatureMemory, RecentlySent
 from image_embedding import ImageEmbedding
 from periodic import Periodic
-from prompts import Prompt
+from prompts import Prompt, check_size
 from published_counts import MetricSpec, PublishedCounts
 from reply import Reply
 
@@ -44,6 +44,7 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         texts = {name: parameter["string_value"] for name, parameter in parameters.items()}
         limits = Limits.parse(texts)
+        self.max_objects = limits.max_objects
         self.memory = FeatureMemory(texts["memory"])
         self.device = int(args["model_instance_device_id"])
         self.cache: EmbeddingCache[ImageEmbedding, Reply] = EmbeddingCache(limits)
@@ -62,7 +63,7 @@ class TritonPythonModel:
         for request in requests:
             wanted, timeout_us = request.requested_output_names(), request.timeout()
             reply = Reply(_Channel(request.get_response_sender()), wanted, timeout_us, pb_utils.Logger.log_error)
-            self.service.answer(reply, partial(_question, request))
+            self.service.answer(reply, partial(_question, request, self.max_objects))
 
     def finalize(self) -> None:
         """Waits until all encodes have finished, and sweeps until then."""
@@ -115,19 +116,26 @@ class _Channel:
         self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
-def _question(request) -> Question:
+def _question(request, max_objects: int) -> Question:
     """Copies the prompt: an answer that waits for an encode outlives the request's tensors."""
-    points, labels, box, mask_input, multimask = (
+    points, labels, boxes, mask_input = (
         None if array is None else array.copy()
-        for array in (_input(request, name) for name in ("POINTS", "LABELS", "BOX", "MASK_INPUT", "MULTIMASK"))
+        for array in (_input(request, name) for name in ("POINTS", "LABELS", "BOXES", "MASK_INPUT"))
     )
-    prompt = Prompt(points, labels, box, mask_input, multimask is not None and bool(multimask[0]))
+    multimask, outside = _flag(request, "MULTIMASK"), _flag(request, "POINTS_OUTSIDE")
+    prompt = Prompt(points, labels, boxes, mask_input, multimask, outside)
+    check_size(prompt, max_objects)
     return Question(_bytes_input(request, "IMAGE"), _bytes_input(request, "CACHED_IMAGE_ID"), prompt)
 
 
 def _bytes_input(request, name: str) -> bytes | None:
     array = _input(request, name)
     return None if array is None else array.reshape(-1)[0]
+
+
+def _flag(request, name: str) -> bool:
+    array = _input(request, name)
+    return array is not None and bool(array[0])
 
 
 def _input(request, name: str) -> np.ndarray | None:

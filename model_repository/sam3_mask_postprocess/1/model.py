@@ -11,7 +11,7 @@ from mask_postprocess import clamp, to_mask, to_png
 
 
 class TritonPythonModel:
-    """`MASK_LOGITS`, `SCORES` and `ORIGINAL_SIZE` to `MASKS`, `SCORES` and `LOW_RES_LOGITS` of one image."""
+    """`MASK_LOGITS`, `SCORES` and `ORIGINAL_SIZE` to `MASKS`, `SCORES` and `LOW_RES_LOGITS` of an image's objects."""
 
     def initialize(self, args) -> None:
         """Limits OpenCV to one thread for each instance: instances, not OpenCV's pool, use the cores."""
@@ -24,7 +24,7 @@ class TritonPythonModel:
     def _respond(self, request):
         try:
             if not _input(request, "HAS_PROMPT")[0]:
-                message = "no prompt: give POINTS, a BOX, or both (a MASK_INPUT refines them)"
+                message = "no prompt: give POINTS, BOXES or a MASK_INPUT"
                 return _failure(message, pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse(self._outputs(request))
         except Exception:
@@ -35,7 +35,9 @@ class TritonPythonModel:
         logits, scores, original_size = (_input(request, name) for name in ("MASK_LOGITS", "SCORES", "ORIGINAL_SIZE"))
         height, width = original_size.tolist()
         makers = {
-            "MASKS": lambda: np.array([to_png(to_mask(row, (height, width))) for row in logits[0]], np.object_),
+            "MASKS": lambda: np.array(
+                [[to_png(to_mask(row, (height, width))) for row in rows] for rows in logits[0]], np.object_
+            ),
             "SCORES": lambda: scores[0],
             "LOW_RES_LOGITS": lambda: clamp(logits[0]),
         }
