@@ -163,7 +163,7 @@ def write_data(path: Path, clicks: Sequence[Click], by: str) -> Path:
 
 def _request(click: Click, by: str) -> dict[str, Any]:
     image = {"IMAGE": _bytes(click.image)} if by == "bytes" else {"CACHED_IMAGE_ID": _bytes(click.image_id.encode())}
-    return {**image, "POINTS": {"content": [float(value) for value in click.point], "shape": [1, 2]}}
+    return {**image, "POINTS": {"content": [float(value) for value in click.point], "shape": [1, 1, 2]}}
 
 
 def _bytes(value: bytes) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class Halves(nn.Module):
         )
         coords, labels = prompts.padded()
         decoder = self.decoder
-        pixels = decoder._pixels(embedding, masks, has_mask, objects=1)
+        pixels = decoder._pixels(embedding, masks, has_mask, labels[:, None])
         sparse = decoder._sparse(coords[:, None], labels[:, None])
         logits, scores = decoder._all_tokens(pixels, [high_res_0, high_res_1], sparse)
         return logits[:, 0], scores[:, 0]

@@ -58,7 +58,7 @@ def test_data_carries_what_the_ensemble_takes(tmp_path: Path, by: str):
         name, wanted = ("IMAGE", click.image) if by == "bytes" else ("CACHED_IMAGE_ID", click.image_id.encode())
         assert set(request) == {name, "POINTS"}
         assert request[name]["shape"] == [1]
-        assert request["POINTS"] == {"content": list(click.point), "shape": [1, 2]}
+        assert request["POINTS"] == {"content": list(click.point), "shape": [1, 1, 2]}
         packed = base64.b64decode(request[name]["content"]["b64"])
         assert struct.unpack("<I", packed[:4])[0] == len(wanted)
         assert packed[4:] == wanted

@@ -35,10 +35,11 @@ TOLERANCE = 1e-4
 ONE_POINT = (FOREGROUND, PADDING)
 BOX_AND_POINTS = (BOX_FIRST, BOX_SECOND, FOREGROUND, BACKGROUND, FOREGROUND, PADDING)
 SHAPES = (
-    PromptShape("one point", (ONE_POINT,), SINGLE_TOKEN, (False,)),
-    PromptShape("one point, candidates", (ONE_POINT,), CANDIDATE_TOKENS, (False,)),
-    PromptShape("box, mask input", ((BOX_FIRST, BOX_SECOND, PADDING),), SINGLE_TOKEN, (True,)),
-    PromptShape("box and points, candidates, some masks", (BOX_AND_POINTS,) * 2, CANDIDATE_TOKENS, (True, False)),
+    PromptShape("one point", ((ONE_POINT,),), SINGLE_TOKEN, (False,)),
+    PromptShape("one point, candidates", ((ONE_POINT,),), CANDIDATE_TOKENS, (False,)),
+    PromptShape("box, mask input", (((BOX_FIRST, BOX_SECOND, PADDING),),), SINGLE_TOKEN, (True,)),
+    PromptShape("box and points, candidates, some masks", ((BOX_AND_POINTS,),) * 2, CANDIDATE_TOKENS, (True, False)),
+    PromptShape("two objects", ((BOX_AND_POINTS,) * 2,), CANDIDATE_TOKENS, (True,), masks=2),
 )
 Run = Callable[[Arrays], Arrays]
 
@@ -69,7 +70,7 @@ def run(request: pytest.FixtureRequest, loaded: checkpoint.Checkpoint) -> Run:
 
 def with_empty_slots(inputs: Arrays, count: int) -> Arrays:
     """Appends empty slots to every prompt, at coordinates that would spoil any answer that used them."""
-    behind = ((0, 0), (0, count))
+    behind = ((0, 0), (0, 0), (0, count))
     return {
         **inputs,
         "POINT_COORDS": np.pad(inputs["POINT_COORDS"], (*behind, (0, 0)), constant_values=np.nan),
@@ -100,8 +101,8 @@ def test_prompts_of_different_lengths_share_a_batch(run: Run, loaded: checkpoint
     together = run(inputs)
     for row, labels in enumerate(shape.labels):
         alone = {name: values[row : row + 1] for name, values in inputs.items()}
-        used = len(labels) - labels.count(EMPTY)
-        alone |= {name: alone[name][:, :used] for name in ("POINT_COORDS", "POINT_LABELS")}
+        used = len(labels[0]) - labels[0].count(EMPTY)
+        alone |= {name: alone[name][:, :, :used] for name in ("POINT_COORDS", "POINT_LABELS")}
         assert_same({name: values[row : row + 1] for name, values in together.items()}, run(alone))
 
 
@@ -111,16 +112,17 @@ def test_without_empty_slots_the_transformer_is_transformers_own(
 ) -> None:
     decoder = MaskDecoder(loaded.model).eval()
     transformer, image = decoder.decoder.transformer, torch.from_numpy(features["IMAGE_EMBEDDING"])
-    positions = decoder.image_positions.expand(len(image), -1, -1, -1)
-    tokens = torch.randn(len(image), 1, 9, image.shape[1], generator=torch.Generator().manual_seed(0))
-    bias = torch.zeros(len(image), 1, 1, 9) if biased else None
+    positions, objects = decoder.image_positions, 2
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(len(image), objects, 9, image.shape[1], generator=generator)
+    bias = torch.zeros(len(image), objects, 1, 1, 9) if biased else None
+    pixels, places = (grid.flatten(2).transpose(1, 2).unsqueeze(1) for grid in (image, positions))
     with torch.inference_mode():
-        found, expected = (
-            two_way(transformer, tokens, image, positions, bias),
-            transformer(tokens, image, positions, None),
-        )
+        found = two_way(transformer, tokens, pixels.expand(-1, objects, -1, -1), places, bias)
+        repeated = image.repeat_interleave(objects, 0)
+        expected = transformer(tokens.flatten(0, 1)[:, None], repeated, positions.expand_as(repeated), None)
     for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+        torch.testing.assert_close(ours.flatten(0, 1), theirs[:, 0], rtol=1e-5, atol=1e-5)
 
 
 def test_half_precision_makes_no_nan(loaded: checkpoint.Checkpoint, features: Arrays) -> None:

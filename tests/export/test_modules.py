@@ -45,7 +45,7 @@ def test_each_row_of_a_batch_is_answered_as_if_alone(loaded: checkpoint.Checkpoi
         alone = run_module(decoder, component, {name: array[row : row + 1] for name, array in inputs.items()})
         for name in together:
             np.testing.assert_allclose(alone[name][0], together[name][row], atol=1e-3)
-    assert (np.diff(together["SCORES"], axis=1) <= 0).all()
+    assert (np.diff(together["SCORES"], axis=2) <= 0).all()
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_each_row_of_a_batch_is_answered_as_if_alone(loaded: checkpoint.Checkpoi
 )
 def test_an_unstable_single_mask_is_replaced(loaded: checkpoint.Checkpoint, logits: list[float], token: int) -> None:
     decoder = MaskDecoder(loaded.model)
-    planes = torch.ones(1, 4, 2, 2)
-    planes[0, 0] = torch.tensor(logits).reshape(2, 2)
-    scores = torch.tensor([[0.9, 0.1, 0.8, 0.3]])
-    chosen = decoder._replace_unstable(torch.tensor([[0]]), planes, scores)
-    assert chosen.tolist() == [[token]]
-    assert decoder._replace_unstable(torch.tensor([[1, 2, 3]]), planes, scores).tolist() == [[1, 2, 3]]
+    planes = torch.ones(1, 1, 4, 2, 2)
+    planes[0, 0, 0] = torch.tensor(logits).reshape(2, 2)
+    scores = torch.tensor([[[0.9, 0.1, 0.8, 0.3]]])
+    chosen = decoder._replace_unstable(torch.tensor([[[0]]]), planes, scores)
+    assert chosen.tolist() == [[[token]]]
+    assert decoder._replace_unstable(torch.tensor([[[1, 2, 3]]]), planes, scores).tolist() == [[[1, 2, 3]]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,16 +47,21 @@ class Boxes:
         self.closed = 0
         self.error: Sam3Error | None = None
 
-    async def segment(self, image: EncodedImage | CachedImage, prompt: Prompt, *, logits: bool) -> Prediction:
-        self.asked.append((image, prompt, logits))
+    async def segment_objects(
+        self, image: EncodedImage | CachedImage, prompts: Sequence[Prompt], *, logits: bool
+    ) -> list[Prediction]:
+        self.asked += [(image, prompt, logits) for prompt in prompts]
         if self.error is not None:
             raise self.error
-        assert prompt.points is not None
-        x, y = prompt.points[0].astype(int)
+        return [self.rectangle(image.image_id, prompt) for prompt in prompts]
+
+    def rectangle(self, image_id: str, prompt: Prompt) -> Prediction:
+        corner = prompt.points[0] if prompt.points is not None else prompt.box
+        assert corner is not None
         mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-        mask[y:, x:] = 255
+        mask[int(corner[1]) :, int(corner[0]) :] = 255
         count = 3 if prompt.multimask else 1
-        return Prediction((png(mask),) * count, np.linspace(0.9, 0.5, count), image.image_id, False, None)
+        return Prediction((png(mask),) * count, np.linspace(0.9, 0.5, count), image_id, False, None)
 
     async def prefetch(self, image: EncodedImage) -> bool:
         return True
@@ -91,6 +96,7 @@ def test_a_second_upstream_is_one_class(gateway: TestClient, backend: Boxes) -> 
     assert not logits
     assert prompt.labels is not None
     assert prompt.labels.tolist() == [1]
+    assert prompt.points_outside
 
 
 def test_an_id_reaches_the_backend_as_a_cached_image(gateway: TestClient, backend: Boxes) -> None:
@@ -137,6 +143,53 @@ def test_an_invalid_prompt_never_reaches_the_backend(
         answer = gateway.post(path, files={"image": PHOTO}, data=fields)
         assert answer.status_code == 400
         assert fault in answer.json()["detail"]
+    assert backend.asked == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "corners"),
+    [
+        ({"boxes": "[[1, 2, 9, 9], [-3, -4, 5, 6]]"}, [[1, 2], [-3, -4]]),
+        ({"boxes": "[[1, 2, 9, 9]]"}, [[1, 2]]),
+        ({"points": "[[[1, 2]], [[3, 4], [5, 6]]]"}, [[1, 2], [3, 4]]),
+        ({"points": "[[1, 2, 3, 4], [[5, 6]]]", "labels": "[[1, 0], [true]]"}, [[1, 2], [5, 6]]),
+        ({"points": "[[], [[5, 6]]]", "boxes": "[[1, 2, 9, 9], [2, 3, 9, 9]]"}, [[1, 2], [5, 6]]),
+    ],
+)
+def test_several_objects_are_answered_in_their_order(
+    gateway: TestClient, backend: Boxes, fields: dict[str, str], corners: list
+) -> None:
+    answer = gateway.post("/v1/predict", files={"image": PHOTO}, data={**fields, "multimask": "true"})
+    assert answer.status_code == 200, answer.text
+    assert "candidates" not in answer.json()
+    objects = answer.json()["objects"]
+    assert [[candidate["score"] for candidate in each["candidates"]] for each in objects] == [[0.9, 0.7, 0.5]] * len(
+        corners
+    )
+    asked = [prompt.box if prompt.points is None else prompt.points[0] for _, prompt, _ in backend.asked]
+    assert [corner[:2].tolist() for corner in asked if corner is not None] == corners
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"boxes": "[1, 2, 9, 9]"}, "boxes must be a JSON list [[x1, y1, x2, y2], ...], not '[1, 2, 9, 9]'"),
+        ({"boxes": "[]"}, "no prompt"),
+        ({"boxes": "[[1, 2, 9, 9]]", "box": "[1, 2, 9, 9]"}, "box is for one object; give boxes for several"),
+        ({"boxes": "[[1, 2, 9, 9]]", "points": "[1, 2]"}, "the points of several objects must be a JSON list"),
+        ({"boxes": "[[1, 2, 9, 9]]", "points": "[[[1, 2]], [[3, 4]]]"}, "not 2 points, 1 boxes"),
+        ({"points": "[[[1, 2]], [[3, 4]]]", "labels": "[1, 0]"}, "the labels of several objects must be a JSON list"),
+        ({"points": "[[[1, 2]], [[3, 4], [5, 6], [7, 8]]]"}, "too many points: 3; at most 2 are accepted"),
+        ({"points": "[[[1, 2]], [[3]]]"}, "each point must be [x, y], not '[3]'"),
+        ({"mask_input": "[1]"}, "mask_input must be a candidate's low_res_logits"),
+    ],
+)
+def test_an_invalid_prompt_of_several_objects_is_refused(
+    gateway: TestClient, backend: Boxes, fields: dict[str, str], fault: str
+) -> None:
+    answer = gateway.post("/v1/predict", files={"image": PHOTO}, data=fields)
+    assert answer.status_code == 400
+    assert fault in answer.json()["detail"]
     assert backend.asked == []
 
 

@@ -44,12 +44,15 @@ def test_malformed_points(text: str) -> None:
         parse_points(text, 100)
 
 
-@pytest.mark.parametrize(("text", "labels"), [("[1, 0]", [1, 0]), ("1", [1]), ("0", [0]), (" [1] ", [1])])
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [("[1, 0]", [1, 0]), ("1", [1]), ("0", [0]), (" [1] ", [1]), ("[true, false]", [1, 0]), ("true", [1])],
+)
 def test_labels(text: str, labels: list) -> None:
     assert parse_labels(text) == labels
 
 
-@pytest.mark.parametrize("text", ["", "yes", "{}", '["1"]', "[[1]]", "null", "true"])
+@pytest.mark.parametrize("text", ["", "yes", "{}", '["1"]', "[[1]]", "null"])
 def test_malformed_labels(text: str) -> None:
     with pytest.raises(InvalidInputError, match="labels must be"):
         parse_labels(text)

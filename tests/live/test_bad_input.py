@@ -18,7 +18,7 @@ from sam3_triton import ImageNotCachedError, InvalidInputError, Sam3Client
 from tritonclient.utils import InferenceServerException
 
 PHOTO = (golden.FOLDER / "coffee.png").read_bytes()  # 600 x 400
-POINTS = np.array([[300, 200]], np.float32)
+POINTS = np.array([[[300, 200]]], np.float32)
 NAN, INF = float("nan"), float("inf")
 GOOD = {"IMAGE": PHOTO, "POINTS": POINTS}
 
@@ -42,26 +42,44 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "truncated image": ({"IMAGE": PHOTO[:50_000], "POINTS": POINTS}, "invalid image: it is damaged or truncated"),
     "header alone": ({"IMAGE": animated_without_frames(), "POINTS": POINTS}, "invalid image"),
     "empty image": ({"IMAGE": b"", "POINTS": POINTS}, "invalid image: it is empty"),
-    "points of a wrong shape": ({"IMAGE": PHOTO, "POINTS": floats([1, 2, 3])}, "POINTS"),
-    "flat points": ({"IMAGE": PHOTO, "POINTS": floats(1, 2)}, "POINTS"),
-    "points of a wrong type": ({"IMAGE": PHOTO, "POINTS": ints(1, 2).reshape(1, 2)}, "POINTS"),
-    "NaN": ({"IMAGE": PHOTO, "POINTS": floats([NAN, 2])}, r"POINTS\[0\] is \(nan, 2.0\); coordinates must be finite"),
-    "infinity": ({"IMAGE": PHOTO, "POINTS": floats([1, -INF])}, "must be finite"),
-    "point outside": (
-        {"IMAGE": PHOTO, "POINTS": floats([601.5, 2])},
-        r"POINTS\[0\] is \(601.5, 2\), outside the image",
+    "points of a wrong shape": ({"IMAGE": PHOTO, "POINTS": floats([[1, 2, 3]])}, "POINTS"),
+    "points of no object": ({"IMAGE": PHOTO, "POINTS": floats([1, 2])}, "POINTS"),
+    "points of a wrong type": ({"IMAGE": PHOTO, "POINTS": ints(1, 2).reshape(1, 1, 2)}, "POINTS"),
+    "NaN": (
+        {"IMAGE": PHOTO, "POINTS": floats([[NAN, 2]])},
+        r"POINTS\[0, 0\] is \(nan, 2.0\); coordinates must be finite",
     ),
-    "label 2": ({**GOOD, "LABELS": ints(2)}, r"LABELS\[0\] is 2"),
-    "label -1": ({**GOOD, "LABELS": ints(-1)}, r"LABELS\[0\] is -1"),
-    "too many labels": ({**GOOD, "LABELS": ints(1, 0)}, "1 POINTS, but 2 LABELS"),
-    "labels alone": ({"IMAGE": PHOTO, "LABELS": ints(1)}, "without POINTS"),
-    "box with x2 = x1": ({"IMAGE": PHOTO, "BOX": floats(10, 10, 10, 20)}, "x1 < x2"),
-    "box with y2 < y1": ({"IMAGE": PHOTO, "BOX": floats(10, 30, 20, 20)}, "y1 < y2"),
-    "box outside": ({"IMAGE": PHOTO, "BOX": floats(10, 30, 20, 420)}, "outside the image of 600 x 400"),
-    "box of three": ({"IMAGE": PHOTO, "BOX": floats(1, 2, 3)}, "BOX"),
-    "NaN in a box": ({"IMAGE": PHOTO, "BOX": floats(1, NAN, 3, 4)}, "must be finite"),
+    "infinity": ({"IMAGE": PHOTO, "POINTS": floats([[1, -INF]])}, "must be finite"),
+    "point outside": (
+        {"IMAGE": PHOTO, "POINTS": floats([[601.5, 2]])},
+        r"POINTS\[0, 0\] is \(601.5, 2\), outside the image",
+    ),
+    "label 2": ({**GOOD, "LABELS": ints([2])}, r"LABELS\[0, 0\] is 2"),
+    "label -1": ({**GOOD, "LABELS": ints([-1])}, r"LABELS\[0, 0\] is -1"),
+    "too many labels": ({**GOOD, "LABELS": ints([1, 0])}, r"LABELS must have the shape \[1, 1\] for these POINTS"),
+    "labels alone": ({"IMAGE": PHOTO, "LABELS": ints([1])}, "without POINTS"),
+    "box with x2 = x1": ({"IMAGE": PHOTO, "BOXES": floats([10, 10, 10, 20])}, "x1 < x2"),
+    "box with y2 < y1": ({"IMAGE": PHOTO, "BOXES": floats([10, 30, 20, 20])}, "y1 < y2"),
+    "box outside": ({"IMAGE": PHOTO, "BOXES": floats([10, 400, 20, 420])}, "wholly outside the image of 600 x 400"),
+    "box of three": ({"IMAGE": PHOTO, "BOXES": floats([1, 2, 3])}, "BOXES"),
+    "NaN in a box": ({"IMAGE": PHOTO, "BOXES": floats([1, NAN, 3, 4])}, "must be finite"),
     "no prompt": ({"IMAGE": PHOTO}, "no prompt"),
-    "a mask alone": ({"IMAGE": PHOTO, "MASK_INPUT": np.zeros((1, 96, 96), np.float32)}, "no prompt"),
+    "parts of different objects": (
+        {**GOOD, "BOXES": floats([1, 2, 3, 4], [5, 6, 7, 8])},
+        "each part of a prompt must be for the same objects, not POINTS for 1, BOXES for 2",
+    ),
+    "an object without a prompt": (
+        {"IMAGE": PHOTO, "POINTS": floats([[1, 2]], [[3, 4]]), "LABELS": ints([1], [-2])},
+        "object 1 has no point, no box and no mask input",
+    ),
+    "33 objects": (
+        {"IMAGE": PHOTO, "BOXES": floats(*[[1, 2, 3, 4]] * 33)},
+        "33 objects, but a request may have at most 32: send several requests",
+    ),
+    "1025 points": (
+        {"IMAGE": PHOTO, "POINTS": floats([[1, 2]] * 1025)},
+        "1025 points, but a request may have at most 1024",
+    ),
     "no image": ({"POINTS": POINTS}, "neither IMAGE nor CACHED_IMAGE_ID"),
     "an id of another image": (
         {**GOOD, "CACHED_IMAGE_ID": b"0" * 64},
@@ -83,7 +101,7 @@ def test_the_ensemble_answers_invalid_arg(raw: Callable, fault: str) -> None:
     assert caught.value.status() in ("StatusCode.INVALID_ARGUMENT", "400")
     assert "Traceback" not in caught.value.message()
     assert "\n" not in caught.value.message().strip()
-    assert raw(GOOD)["MASKS"].shape == (1,)
+    assert raw(GOOD)["MASKS"].shape == (1, 1)
 
 
 @pytest.mark.parametrize("image_id", [b"0" * 64, b"nonsense", b"\xff\xfe", b""])
@@ -91,13 +109,13 @@ def test_the_ensemble_answers_not_found_to_an_unknown_id(raw: Callable, image_id
     with pytest.raises(InferenceServerException, match="is cached; send IMAGE") as caught:
         raw({"CACHED_IMAGE_ID": image_id, "POINTS": POINTS})
     assert caught.value.status() in ("StatusCode.NOT_FOUND", "404")
-    assert raw(GOOD)["MASKS"].shape == (1,)
+    assert raw(GOOD)["MASKS"].shape == (1, 1)
 
 
 def test_an_unexpected_error_in_a_model_sends_no_traceback(server) -> None:
     inputs = {
-        "MASK_LOGITS": np.zeros((1, 1, 96, 96), np.float32),
-        "SCORES": np.zeros((1, 1), np.float32),
+        "MASK_LOGITS": np.zeros((1, 1, 1, 96, 96), np.float32),
+        "SCORES": np.zeros((1, 1, 1), np.float32),
         "HAS_PROMPT": np.array([True]),
         "ORIGINAL_SIZE": ints(0, 0),
     }
@@ -109,7 +127,7 @@ def test_an_unexpected_error_in_a_model_sends_no_traceback(server) -> None:
         good = infer(
             client, tritonclient.grpc, {**inputs, "ORIGINAL_SIZE": ints(4, 5)}, ("MASKS",), "sam3_mask_postprocess"
         )
-    assert Image.open(io.BytesIO(good["MASKS"][0])).size == (5, 4)
+    assert Image.open(io.BytesIO(good["MASKS"][0, 0])).size == (5, 4)
 
 
 def test_one_bad_request_of_a_batch_fails_alone(server) -> None:
@@ -127,7 +145,7 @@ def test_one_bad_request_of_a_batch_fails_alone(server) -> None:
 
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(click, range(48)))
-    fault = "POINTS[0] is (5000, 10), outside the image of 120 x 80 pixels"
+    fault = "POINTS[0, 0] is (5000, 10), outside the image of 120 x 80 pixels"
     assert answers == ["mask" if number % 3 else fault for number in range(48)]
 
 
@@ -137,8 +155,8 @@ def test_one_bad_request_of_a_batch_fails_alone(server) -> None:
         ({"image": b"hello", "points": [[1, 1]]}, InvalidInputError, "^invalid image: the format of its 5 bytes"),
         ({"image": b"", "points": [[1, 1]]}, InvalidInputError, "^invalid image: it is empty"),
         ({"image": PHOTO[:50_000], "points": [[1, 1]]}, InvalidInputError, "^invalid image: it is damaged"),
-        ({"image": PHOTO, "points": [[900, 1]]}, InvalidInputError, r"^POINTS\[0\] is \(900, 1\), outside the image"),
-        ({"image": PHOTO, "box": [1, 1, 700, 20]}, InvalidInputError, "^BOX"),
+        ({"image": PHOTO, "points": [[900, 1]]}, InvalidInputError, r"^POINTS\[0, 0\] is \(900, 1\), outside"),
+        ({"image": PHOTO, "box": [601, 1, 700, 20]}, InvalidInputError, r"^BOXES\[0\] .* wholly outside the image"),
         (
             {"image": PHOTO, "points": [[1, 1]], "mask_input": np.zeros((9, 9))},
             InvalidInputError,
@@ -175,7 +193,6 @@ def test_the_client_raises(server, scheme: str, arguments: dict, kind: type[Exce
         (PHOTO, {"points": "[[NaN, 1]]"}, "points must be finite"),
         (PHOTO, {"points": "[[Infinity, 1]]"}, "points must be finite"),
         (PHOTO, {"points": "[[1e400, 1]]"}, "points must be finite"),
-        (PHOTO, {"points": "[[700, 1]]"}, "POINTS[0] is (700, 1), outside the image of 600 x 400 pixels"),
         (PHOTO, {"points": "[[1, 1]]", "labels": "x"}, "labels must be JSON"),
         (PHOTO, {"points": "[[1, 1]]", "labels": "[2]"}, "a label must be 1 (foreground) or 0 (background), not 2"),
         (PHOTO, {"points": "[[1, 1]]", "labels": "[1, 0]"}, "1 points, but 2 labels"),

@@ -148,7 +148,7 @@ def test_failures_are_reported_and_do_not_stop_the_others(server, batch: Batch) 
     faults = {
         1: "broken.png: invalid image",
         3: "absent.png: No such file",
-        4: "good.png: POINTS[0] is (5000, 5), outside",
+        4: "good.png: POINTS[0, 0] is (5000, 5), outside",
     }
     faults |= {5: "a: not a regular file", 6: "pipe.png: not a regular file"}
     assert len(told) == len(faults)

@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 PHOTO = (golden.FOLDER / "coffee.png").read_bytes()
 ID = hashlib.sha256(PHOTO).hexdigest().encode()
-POINTS = np.array([[300, 200]], np.float32)
+POINTS = np.array([[[300, 200]]], np.float32)
 DECODED = {"MASKS", "SCORES", "LOW_RES_LOGITS"}
 SUBSETS = [subset for size in range(1, 6) for subset in itertools.combinations(OUTPUTS, size)]
 
@@ -48,15 +48,15 @@ def test_without_a_prompt_the_image_outputs_can_be_requested(raw: Callable, subs
 
 @pytest.mark.parametrize("subset", [subset for subset in SUBSETS if DECODED & {*subset}], ids="+".join)
 def test_decoder_outputs_need_a_prompt(raw: Callable, subset: tuple[str, ...]) -> None:
-    with pytest.raises(InferenceServerException, match="no prompt: give POINTS, a BOX, or both") as caught:
+    with pytest.raises(InferenceServerException, match="no prompt: give POINTS, BOXES or a MASK_INPUT") as caught:
         raw({"CACHED_IMAGE_ID": ID}, subset)
     assert caught.value.status() in ("StatusCode.INVALID_ARGUMENT", "400")
 
 
 @pytest.mark.parametrize("subset", [("IMAGE_ID",), OUTPUTS], ids="+".join)
 def test_an_invalid_prompt_is_reported_even_for_a_prefetch(raw: Callable, subset: tuple[str, ...]) -> None:
-    with pytest.raises(InferenceServerException, match=r"POINTS\[0\] is \(9999, 1\), outside the image"):
-        raw({"CACHED_IMAGE_ID": ID, "POINTS": np.array([[9999, 1]], np.float32)}, subset)
+    with pytest.raises(InferenceServerException, match=r"POINTS\[0, 0\] is \(9999, 1\), outside the image"):
+        raw({"CACHED_IMAGE_ID": ID, "POINTS": np.array([[[9999, 1]]], np.float32)}, subset)
 
 
 @pytest.mark.parametrize("prompt", [{}, {"POINTS": POINTS * 0}], ids=["no prompt", "prompt"])
@@ -76,13 +76,13 @@ def test_shapes_and_types(raw: Callable, multimask: bool | None, count: int) -> 
     if multimask is not None:
         inputs["MULTIMASK"] = np.array([multimask])
     answer = raw(inputs)
-    assert answer["MASKS"].shape == (count,)
-    assert answer["SCORES"].shape == (count,)
+    assert answer["MASKS"].shape == (1, count)
+    assert answer["SCORES"].shape == (1, count)
     assert answer["SCORES"].dtype == np.float32
-    assert answer["LOW_RES_LOGITS"].shape == (count, 96, 96)
+    assert answer["LOW_RES_LOGITS"].shape == (1, count, 96, 96)
     assert answer["LOW_RES_LOGITS"].dtype == np.float32
     assert np.abs(answer["LOW_RES_LOGITS"]).max() <= 32
-    for png in answer["MASKS"]:
+    for png in answer["MASKS"][0]:
         image = Image.open(io.BytesIO(png))
         assert image.format == "PNG"
         assert image.mode == "L"
@@ -92,14 +92,14 @@ def test_shapes_and_types(raw: Callable, multimask: bool | None, count: int) -> 
 
 def test_an_answer_refines_the_next_one(raw: Callable) -> None:
     first = raw({"CACHED_IMAGE_ID": ID, "POINTS": POINTS}, ("LOW_RES_LOGITS",))["LOW_RES_LOGITS"]
-    refined = raw({"CACHED_IMAGE_ID": ID, "POINTS": POINTS, "MASK_INPUT": first[:1]}, ("LOW_RES_LOGITS",))
-    assert refined["LOW_RES_LOGITS"].shape == (1, 96, 96)
+    refined = raw({"CACHED_IMAGE_ID": ID, "POINTS": POINTS, "MASK_INPUT": first[:, 0]}, ("LOW_RES_LOGITS",))
+    assert refined["LOW_RES_LOGITS"].shape == (1, 1, 96, 96)
     assert np.abs(refined["LOW_RES_LOGITS"] - first).max() > 0.1
 
 
 def test_labels_left_out_are_foreground(raw: Callable) -> None:
     left_out = raw({"CACHED_IMAGE_ID": ID, "POINTS": POINTS})
-    given = raw({"CACHED_IMAGE_ID": ID, "POINTS": POINTS, "LABELS": np.array([1], np.int32)})
-    background = raw({"CACHED_IMAGE_ID": ID, "POINTS": POINTS, "LABELS": np.array([0], np.int32)})
+    given = raw({"CACHED_IMAGE_ID": ID, "POINTS": POINTS, "LABELS": np.array([[1]], np.int32)})
+    background = raw({"CACHED_IMAGE_ID": ID, "POINTS": POINTS, "LABELS": np.array([[0]], np.int32)})
     assert left_out["MASKS"].tolist() == given["MASKS"].tolist()
     assert left_out["MASKS"].tolist() != background["MASKS"].tolist()

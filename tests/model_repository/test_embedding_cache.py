@@ -219,11 +219,13 @@ def test_without_a_time_to_live_nothing_grows_old() -> None:
         ("max_concurrent_encodes", 0),
         ("ttl_seconds", -0.1),
         ("ttl_seconds", float("nan")),
+        ("max_objects", 0),
     ],
 )
 def test_invalid_bounds_are_refused(name: str, value: float) -> None:
-    texts = {"cache_bytes": "1", "max_inflight_encodes": "1", "max_concurrent_encodes": "1", "ttl_seconds": "0"}
-    assert Limits.parse({**texts, "profile": "default"}) == Limits(1, 1, 1, 0.0)
+    texts = dict.fromkeys(("cache_bytes", "max_inflight_encodes", "max_concurrent_encodes", "max_objects"), "1")
+    texts["ttl_seconds"] = "0"
+    assert Limits.parse({**texts, "profile": "default"}) == Limits(1, 1, 1, 0.0, 1)
     with pytest.raises(ValueError, match=f"{name} must be at least"):
         Limits.parse({**texts, name: str(value)})
     with pytest.raises(ValueError, match=f"the parameter {name} must be a number, not 'much'"):

@@ -234,8 +234,8 @@ def test_an_answer_that_cannot_be_sent_becomes_an_error(desk: Desk) -> None:
 
 
 def test_a_prompt_that_does_not_fit_the_image_concerns_its_caller_alone(desk: Desk) -> None:
-    wrong = desk.ask(b"image", prompt=Prompt(points=np.array([[99, 1]], np.float32)))
-    right = desk.ask(b"image", prompt=Prompt(points=np.array([[9, 1]], np.float32)))
+    wrong = desk.ask(b"image", prompt=Prompt(points=np.array([[[99, 1]]], np.float32)))
+    right = desk.ask(b"image", prompt=Prompt(points=np.array([[[9, 1]]], np.float32)))
     desk.turns.run()
     assert [kind for _, kind in wrong.errors] == [ErrorKind.INVALID_ARG]
     assert len(right.answers) == 1

@@ -14,7 +14,7 @@ EMBEDDING = ImageEmbedding(
     {"HIGH_RES_FEATURES_0": np.zeros((1, 2, 8, 6), np.float16), "IMAGE_EMBEDDING": np.zeros((1, 4, 2, 2), np.float16)},
     np.array([30, 40], np.int32),
 )
-PROMPT = Prompt(points=np.array([[10, 15]], np.float32))
+PROMPT = Prompt(points=np.array([[[10, 15]]], np.float32))
 SMALL = {
     "POINT_COORDS", "POINT_LABELS", "MASK_INPUT", "HAS_MASK_INPUT", "MASK_TOKENS",
     "HAS_PROMPT", "ORIGINAL_SIZE", "IMAGE_ID", "CACHE_HIT",
@@ -55,7 +55,7 @@ def test_an_answer_holds_the_features_and_the_prompt_laid_out() -> None:
     (answer,) = channel.answers
     assert answer.keys() == {*SMALL, *EMBEDDING.features}
     assert answer["IMAGE_EMBEDDING"] == ("tensor", "IMAGE_EMBEDDING")
-    assert answer["POINT_COORDS"][0, 0].tolist() == [0.25, 0.5]
+    assert answer["POINT_COORDS"][0, 0, 0].tolist() == [0.25, 0.5]
     assert answer["MASK_INPUT"].shape == (1, 1, 8, 6)
     assert answer["ORIGINAL_SIZE"].tolist() == [30, 40]
     assert answer["IMAGE_ID"].tolist() == [b"an id"]
@@ -74,9 +74,9 @@ def test_outputs_that_were_not_requested_are_neither_made_nor_sent() -> None:
 def test_a_prompt_that_does_not_fit_is_the_callers_fault() -> None:
     channel, log = RecordingChannel(), []
     reply = reply_to(channel, "CACHE_HIT", log=log)
-    reply.prompt = Prompt(points=np.array([[99, 1]], np.float32))
+    reply.prompt = Prompt(points=np.array([[[99, 1]]], np.float32))
     reply.embedding(EMBEDDING, as_tensors, hit=True)
-    assert channel.errors == [("POINTS[0] is (99, 1), outside the image of 40 x 30 pixels", ErrorKind.INVALID_ARG)]
+    assert channel.errors == [("POINTS[0, 0] is (99, 1), outside the image of 40 x 30 pixels", ErrorKind.INVALID_ARG)]
     assert not channel.answers
     assert not log
 

@@ -85,14 +85,13 @@ class MaskDecoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """See the class."""
         dtype = self.decoder.conv_s1.weight.dtype
-        objects = point_labels.shape[1]
         logits, scores = self._all_tokens(
-            self._pixels(image_embedding.to(dtype), mask_input.to(dtype), has_mask_input, objects),
+            self._pixels(image_embedding.to(dtype), mask_input.to(dtype), has_mask_input, point_labels),
             [high_res_features_0.to(dtype), high_res_features_1.to(dtype)],
             self._sparse(point_coords, point_labels).to(dtype),
             point_labels == EMPTY,
         )
-        tokens = mask_tokens.long().unsqueeze(1).expand(-1, objects, -1)
+        tokens = mask_tokens.long().unsqueeze(1).expand(-1, point_labels.shape[1], -1)
         tokens = self._replace_unstable(tokens, logits, scores)
         scores, order = torch.sort(scores.gather(2, tokens), dim=2, descending=True)
         tokens = tokens.gather(2, order)
@@ -105,16 +104,17 @@ class MaskDecoder(nn.Module):
         # The attention bias is not enough: a NaN times a weight of zero is still NaN.
         return embedded.masked_fill((labels == EMPTY).unsqueeze(-1), 0)
 
-    def _pixels(self, embedding: Tensor, mask_input: Tensor, has_mask_input: Tensor, objects: int) -> Tensor:
-        """The image embedding's pixels with each object's mask, [B, P, g * g, C]."""
+    def _pixels(self, embedding: Tensor, mask_input: Tensor, has_mask_input: Tensor, labels: Tensor) -> Tensor:
+        """The image embedding's pixels with each object's mask, [B, P, g * g, C]; `labels` [B, P, N] tell P."""
         embedded = self.prompt_encoder.mask_embed(mask_input.flatten(0, 1).unsqueeze(1))
         embedded = _rows(embedded).unflatten(0, mask_input.shape[:2])
         absent = self.prompt_encoder.no_mask_embed.weight.reshape(1, 1, 1, -1)
         masks = torch.where(has_mask_input[:, :, None, None], embedded, absent)
         pixels = _rows(embedding).unsqueeze(1) + masks
-        # Not `expand`, which would fix K at 1 in a traced graph: this takes the last mask for each object beyond K.
-        index = torch.arange(objects, device=pixels.device).clamp(max=mask_input.shape[1] - 1)
-        return pixels.index_select(1, index)
+        # Not `expand`, which would fix K at 1 in a traced graph: this takes the last mask for each object beyond K. And
+        # not `arange`, which would fix the device.
+        numbers = torch.ones_like(labels[0, :, 0]).cumsum(0) - 1
+        return pixels.index_select(1, numbers.clamp(max=mask_input.shape[1] - 1))
 
     def _all_tokens(
         self, pixels: Tensor, high_res: list[Tensor], sparse: Tensor, empty: Tensor | None = None
@@ -140,12 +140,13 @@ class MaskDecoder(nn.Module):
         upscaled = decoder.upscale_conv1(pixels.flatten(0, 1).transpose(1, 2).unflatten(2, grid))
         upscaled = decoder.activation(decoder.upscale_layer_norm(_add_to_each(upscaled, high_res[1])))
         upscaled = decoder.activation(_add_to_each(decoder.upscale_conv2(upscaled), high_res[0]))
+        tokens = tokens.flatten(0, 1)
         weights = torch.stack(
-            [mlp(tokens[:, :, 2 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=2
+            [mlp(tokens[:, 2 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
         )
-        logits = weights.flatten(0, 1) @ upscaled.flatten(2)
-        logits = logits.reshape(batch, objects, -1, *upscaled.shape[2:])
-        return logits, decoder.iou_prediction_head(tokens[:, :, 1].float())
+        logits = weights @ upscaled.flatten(2)
+        scores = decoder.iou_prediction_head(tokens[:, 1].float())
+        return logits.reshape(batch, objects, -1, *upscaled.shape[2:]), scores.reshape(batch, objects, -1)
 
     def _replace_unstable(self, tokens: Tensor, logits: Tensor, scores: Tensor) -> Tensor:
         """Replaces token 0 by the other token with the best score if its mask is unstable, as Meta's predictor does."""
