@@ -93,7 +93,7 @@ def prepared_clicks(system: System, url: str, album: Album, count: int) -> Load:
 
 
 def _call_by_id(click: Click) -> Call:
-    points = np.array([click.point], np.float32)
+    points = np.array([[click.point]], np.float32)
     return Call({"CACHED_IMAGE_ID": np.array([click.image_id.encode()], np.object_), "POINTS": points}, _OUTPUTS)
 
 
