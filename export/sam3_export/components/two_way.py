@@ -1,9 +1,9 @@
 """Runs transformers' two-way transformer layer by layer, with its attention written out.
 
 transformers' forward takes no mask for tokens to ignore. And its attention splits the pixels' heads by transposing
-them, and takes a softmax over a dozen tokens for each pixel and head: both are slow in ONNX Runtime on a CPU. Here pixels are the last axis of every product, so heads split without a copy and each
-softmax runs along the pixels. Measured on a CPU: 37 % less time for the decoder of the demonstration checkpoint, 7 % at
-SAM 3's own size.
+them, and takes a softmax over a dozen tokens for each pixel and head: both are slow in ONNX Runtime on a CPU. Here
+pixels are the last axis of every product, so heads split without a copy and each softmax runs along the pixels.
+Measured on a CPU: 37 % less time for the decoder of the demonstration checkpoint, 7 % at SAM 3's own size.
 """
 
 from __future__ import annotations
