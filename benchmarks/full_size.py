@@ -71,7 +71,7 @@ def write_checkpoint(path: Path, architecture: Architecture = FULL_SIZE) -> None
     torch.manual_seed(_SEED)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
-    torch.save({"model": sam3_layout.write(architecture.build().state_dict())}, unfinished)
+    torch.save({"model": sam3_layout.write(architecture.build().state_dict(), sam3_layout.SAM3)}, unfinished)
     path.with_suffix(".json").write_text(json.dumps(asdict(architecture), indent=2) + "\n")
     unfinished.rename(path)
 

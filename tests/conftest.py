@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import golden
@@ -27,6 +28,12 @@ def exported_unstable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def exported_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[golden.Case], Path]:
+    """The repository with the weights that a golden case needs."""
+    return lambda case: _repository(tmp_path_factory, case.weights)
+
+
+@pytest.fixture(scope="session")
 def exported_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demonstration checkpoint (no --checkpoint) in every format; the others are only in the usual ones."""
     return _repository(tmp_path_factory, "demo")
@@ -36,7 +43,7 @@ def exported_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _export_ahead(tmp_path_factory: pytest.TempPathFactory) -> None:
     """With several workers (make test) each begins with an export that no other has begun, so that none waits long."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        for name in ("golden", "demo", "unstable"):
+        for name in _EXPORTS:
             with suppress(BlockingIOError):
                 _repository(tmp_path_factory, name, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -56,18 +63,19 @@ def _repository(tmp_path_factory: pytest.TempPathFactory, name: str, lock_flags:
         if not done.exists():
             shutil.rmtree(folder, ignore_errors=True)  # of a worker whose export failed
             folder.mkdir()
-            {"golden": _export_golden, "unstable": _export_unstable, "demo": _export_demo}[name](folder)
+            _EXPORTS[name](folder)
             done.touch()
     return folder / "model_repository"
 
 
-def _export_unstable(folder: Path) -> None:
+def _export_unstable(folder: Path, cases: Path, source: Path) -> None:
     import torch
 
-    content = torch.load(golden.CHECKPOINT, weights_only=True)
-    for name in golden.document()["unstable_tensors"]:
-        content["model"][name] = content["model"][name].float() * golden.document()["unstable_scale"]
-    checkpoint = folder / "sam3_unstable.pt"
+    content = torch.load(source, weights_only=True)
+    tensors = content.get("model", content)
+    for name in golden.document(cases)["unstable_tensors"]:
+        tensors[name] = tensors[name].float() * golden.document(cases)["unstable_scale"]
+    checkpoint = folder / "unstable.pt"
     torch.save(content, checkpoint)
     _export_golden(folder, checkpoint)
 
@@ -78,7 +86,7 @@ def _export_demo(folder: Path) -> None:
     _export(folder, "--formats", ",".join(FORMATS))
 
 
-def _export_golden(folder: Path, checkpoint: Path = golden.CHECKPOINT) -> None:
+def _export_golden(folder: Path, checkpoint: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         # PyTorch exports a model of SAM 3's own size differently from a tiny one; use that path here, too.
         patch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 0)
@@ -89,6 +97,16 @@ def _export(folder: Path, *arguments: str) -> None:
     from sam3_export.cli import main
 
     assert main(["--repository", str(copy_repository(folder)), *arguments]) == 0
+
+
+# Each writes its repository into a folder.
+_EXPORTS: dict[str, Callable[[Path], None]] = {
+    "golden": partial(_export_golden, checkpoint=golden.CHECKPOINT),
+    "demo": _export_demo,
+    "unstable": partial(_export_unstable, cases=golden.FOLDER, source=golden.CHECKPOINT),
+    "golden_31": partial(_export_golden, checkpoint=golden.CHECKPOINT_31),
+    "unstable_31": partial(_export_unstable, cases=golden.FOLDER_31, source=golden.CHECKPOINT_31),
+}
 
 
 @pytest.fixture(scope="session")

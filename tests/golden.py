@@ -1,4 +1,4 @@
-"""The reference cases of Meta's own implementation (tests/data/golden/README.md)."""
+"""The reference cases of Meta's own implementation, for SAM 3 and SAM 3.1 (tests/data/golden*/README.md)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ import numpy as np
 FOLDER = Path(__file__).parent / "data" / "golden"
 CHECKPOINT = FOLDER / "sam3_tiny.pt"
 CONFIG = FOLDER / "sam3_tiny.json"
+# SAM 3.1, of the same sizes, with two of the same photos.
+FOLDER_31 = FOLDER.with_name("golden_31")
+CHECKPOINT_31 = FOLDER_31 / "sam3.1_tiny.pt"
 
 # Tolerances: Pillow's resize differs from Meta's by up to one grey level.
 SCORE_TOLERANCE = 1e-3
@@ -25,6 +28,7 @@ class Case:
     """One prompt on one photo, and Meta's answer, best score first."""
 
     name: str
+    folder: Path  # FOLDER or FOLDER_31
     photo: Path
     prompt: dict[str, Any]  # keyword arguments of Sam3Client.predict
     scores: np.ndarray
@@ -36,18 +40,23 @@ class Case:
         """Whether the case needs the weights that force the fallback from mask token 0."""
         return "/unstable/" in self.name
 
+    @property
+    def weights(self) -> str:
+        """The name of the export that the case needs (conftest.py)."""
+        return self.folder.name.replace("golden", "unstable" if self.unstable else "golden")
+
 
 @cache
-def document() -> dict[str, Any]:
+def document(folder: Path = FOLDER) -> dict[str, Any]:
     """The content of cases.json."""
-    return json.loads((FOLDER / "cases.json").read_text())
+    return json.loads((folder / "cases.json").read_text())
 
 
 @cache
-def cases() -> list[Case]:
-    """All cases."""
-    with np.load(FOLDER / "reference.npz") as reference:
-        return [_case(entry, reference) for entry in document()["cases"]]
+def cases(folder: Path = FOLDER) -> list[Case]:
+    """All cases of a release."""
+    with np.load(folder / "reference.npz") as reference:
+        return [_case(entry, folder, reference) for entry in document(folder)["cases"]]
 
 
 def case(name: str) -> Case:
@@ -55,7 +64,7 @@ def case(name: str) -> Case:
     return next(case for case in cases() if case.name == name)
 
 
-def _case(entry: dict[str, Any], reference: Any) -> Case:
+def _case(entry: dict[str, Any], folder: Path, reference: Any) -> Case:
     name = entry["name"]
     order = np.argsort(-reference[f"{name}/scores"], kind="stable")
     prompt = {
@@ -68,6 +77,7 @@ def _case(entry: dict[str, Any], reference: Any) -> Case:
     masks = np.unpackbits(reference[f"{name}/masks"], axis=-1)[..., : entry["width"]].astype(bool)
     return Case(
         name=name,
+        folder=folder,
         photo=FOLDER / entry["photo"],
         prompt=prompt,
         scores=reference[f"{name}/scores"][order],

@@ -46,6 +46,6 @@ def as_half(value: Any) -> Any:
 
 def write_checkpoint(model: Sam3TrackerModel, path: Path) -> None:
     """Writes the weights in fp16 in the layout of `sam3.pt`, and the network's sizes as JSON beside them."""
-    tensors = sam3_layout.write(model.state_dict())
+    tensors = sam3_layout.write(model.state_dict(), sam3_layout.SAM3)
     torch.save({"model": {key: tensor.half() for key, tensor in tensors.items()}}, path)
     path.with_suffix(".json").write_text(json.dumps(asdict(DEMO), indent=2) + "\n")

@@ -136,6 +136,8 @@ class Architecture:
                 "model_type": "sam3_vision_model",
                 "backbone_config": backbone,
                 "fpn_hidden_size": self.fpn_hidden_size,
+                # transformers' default has a fourth level, x 1/2, which the tracker drops.
+                "scale_factors": [4.0, 2.0, 1.0],
                 "backbone_feature_sizes": [[4 * grid, 4 * grid], [2 * grid, 2 * grid], [grid, grid]],
             },
             prompt_encoder_config={

@@ -1,4 +1,4 @@
-"""Reads a SAM 3 checkpoint: Meta's `sam3.pt`, or a transformers directory or hub id."""
+"""Reads a checkpoint of SAM 3 or SAM 3.1: a file of Meta's, or a transformers directory or hub id of SAM 3."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sam3_export import sam3_layout
 from sam3_export.architecture import Architecture
 from sam3_export.errors import ExportError
+from sam3_export.sam3_layout import Layout
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import Sam3TrackerModel
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -21,19 +23,31 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network with its weights, and where they came from."""
+    """A network with its weights, and where they came from.
+
+    Attributes:
+        release: "SAM 3" or "SAM 3.1".
+        sha256: of the file, in hex; of a directory, of its weight files in the order of their names.
+    """
 
     model: Sam3TrackerModel
     architecture: Architecture
+    release: str
     source: str
-    sha256: str  # of the file; of a directory, of its weight files in the order of their names
+    sha256: str
+
+    @property
+    def sigmoid_scores(self) -> bool:
+        """Whether scores pass a sigmoid and so are in 0..1; without one, they may be any number."""
+        return bool(self.model.mask_decoder.iou_prediction_head.sigmoid_output)
 
 
 def load(source: str, config: Path | None = None) -> Checkpoint:
     """Loads a checkpoint in fp32 on the CPU.
 
     Args:
-        source: a file in the layout of `sam3.pt`, a directory saved by transformers, or a hub id.
+        source: a file in the layout of `sam3.pt` or `sam3.1_multiplex.pt`; a directory saved by transformers, or a hub
+            id, of SAM 3.
         config: JSON file with the sizes of the network, if a file's network is not of SAM 3's size.
 
     Raises:
@@ -49,32 +63,49 @@ def load(source: str, config: Path | None = None) -> Checkpoint:
 
 def _load_file(path: Path, architecture: Architecture) -> Checkpoint:
     tensors = _read_tensors(path)
+    layout = sam3_layout.recognise(tensors)
+    if layout is None:
+        expected = " or ".join(f"{' or '.join(one.prefixes)} ({one.release})" for one in sam3_layout.LAYOUTS)
+        raise ExportError(f"{path}: not a checkpoint of SAM 3 or SAM 3.1; no key begins with {expected}")
     model = architecture.build()
+    # Meta's code builds the score head of both releases from one class, with or without a sigmoid.
+    model.mask_decoder.iou_prediction_head.sigmoid_output = layout.sigmoid_scores
+    model.load_state_dict(_state(path, tensors, layout, model.state_dict()))
+    return Checkpoint(model, architecture, layout.release, str(path), _sha256([path]))
+
+
+def _state(
+    path: Path, tensors: Mapping[str, Tensor], layout: Layout, parameters: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The tensors of a file in fp32, by the names and with the shapes of the network's parameters."""
     state = {}
-    missing = []
-    for key, parameter in model.state_dict().items():
+    missing = set()
+    for key, parameter in parameters.items():
+        names = ", ".join(sam3_layout.metas_names(key, layout))
         try:
-            tensor = sam3_layout.read(tensors, key)
+            tensor = sam3_layout.read(tensors, key, layout)
+            shape = tuple(tensor.shape)
         except KeyError as error:
-            missing.append(error.args[0])
+            missing.add(error.args[0])
             continue
-        except (IndexError, RuntimeError, AttributeError) as error:
-            raise ExportError(f"{path}: {sam3_layout.sam3_key(key)} cannot be read ({error})") from error
-        if tensor.shape != parameter.shape:
+        except (IndexError, RuntimeError, AttributeError, TypeError) as error:
+            raise ExportError(f"{path}: {names} cannot be read ({error})") from error
+        if shape != tuple(parameter.shape):
             raise ExportError(
-                f"{path}: {sam3_layout.sam3_key(key)} has the wrong shape for {key}: {tuple(tensor.shape)}, "
+                f"{path}: {names} has the wrong shape for {key}: {shape}, "
                 f"not {tuple(parameter.shape)}; pass the sizes of this checkpoint with --config"
             )
         state[key] = tensor.float()
     if missing:
-        names = sorted(set(missing))
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        raise ExportError(f"{path}: lacks the key {names[0]}{more}; expected the layout of sam3.pt")
-    model.load_state_dict(state)
-    return Checkpoint(model, architecture, str(path), _sha256([path]))
+        first, *others = sorted(missing)
+        more = f" and {len(others)} more" if others else ""
+        raise ExportError(
+            f"{path}: lacks the key {first}{more}; expected the layout of {layout.file_name} ({layout.release})"
+        )
+    return state
 
 
-def _read_tensors(path: Path) -> Mapping[str, Any]:
+def _read_tensors(path: Path) -> Mapping[str, Tensor]:
     import pickle
 
     import torch
@@ -91,6 +122,8 @@ def _read_tensors(path: Path) -> Mapping[str, Any]:
         content = content["model"]
     if not isinstance(content, dict):
         raise ExportError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
+    if unnamed := [key for key in content if not isinstance(key, str)]:
+        raise ExportError(f"{path}: holds a dictionary with the key {unnamed[0]!r}, not one of named tensors")
     return content
 
 
@@ -129,7 +162,7 @@ def _load_directory(directory: Path, source: str, config: Path | None) -> Checkp
     for module in model.vision_encoder.backbone.modules():
         if isinstance(module, nn.LayerNorm):
             module.eps = architecture.layer_norm_eps
-    return Checkpoint(model, architecture, source, _sha256(weights))
+    return Checkpoint(model, architecture, sam3_layout.SAM3.release, source, _sha256(weights))
 
 
 def _sha256(paths: list[Path]) -> str:

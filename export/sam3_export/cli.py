@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
-        help="Meta's sam3.pt (or a file in its layout), a directory saved by transformers, "
+        help="Meta's sam3.1_multiplex.pt or sam3.pt (or a file in such a layout), a directory saved by transformers, "
         "or a Hugging Face id such as facebook/sam3 (default: the small demonstration checkpoint)",
     )
     parser.add_argument(
@@ -78,7 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with steps.step(f"Reading {options.checkpoint}") as step:
             loaded = checkpoint.load(options.checkpoint, options.config)
-            step.result = f"{sum(p.numel() for p in loaded.model.parameters()) / 1e6:.1f} M parameters"
+            parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
+            step.result = f"{loaded.release}, {parameters / 1e6:.1f} M parameters"
         folder = exporter.export(loaded, options.repository, options.formats, steps)
     except ExportError as error:
         return _fail(str(error))

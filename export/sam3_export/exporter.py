@@ -163,7 +163,12 @@ def _report(checkpoint: Checkpoint, artifacts: Mapping[str, Any]) -> dict[str, A
             tensor.name for component, one in specs.items() if component.cached for tensor in one.outputs
         ],
         "components": {one.model_name: one.title for one in specs.values()},  # read by sam3-serve, sam3 doctor
-        "checkpoint": {"source": Path(checkpoint.source).name, "sha256": checkpoint.sha256},
+        "checkpoint": {
+            "source": Path(checkpoint.source).name,
+            "sha256": checkpoint.sha256,
+            "model": checkpoint.release,
+            "sigmoid_scores": checkpoint.sigmoid_scores,
+        },
         "architecture": asdict(checkpoint.architecture),
         "artifacts": artifacts,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},

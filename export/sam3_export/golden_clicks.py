@@ -158,10 +158,14 @@ class GoldenClicks:
 def _drift(found: Arrays, expected: Arrays) -> Drift:
     logits, wanted = _clamped(found["MASK_LOGITS"]), _clamped(expected["MASK_LOGITS"])
     return Drift(
-        logits=float(np.abs(logits - wanted).max() / max(1.0, np.abs(wanted).max())),
-        score=float(np.abs(found["SCORES"] - expected["SCORES"]).max()),
+        logits=_of_scale(logits, wanted),
+        score=_of_scale(found["SCORES"], expected["SCORES"]),
         mask_iou=mask_iou(logits, wanted, wanted.shape[-1]),
     )
+
+
+def _of_scale(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
 
 
 def _clamped(logits: np.ndarray) -> np.ndarray:

@@ -41,9 +41,11 @@ class TensorSpec:
 class Drift:
     """How far an answer to a golden click is, or may be, from PyTorch's in fp32.
 
+    Logits and scores are compared by fractions of a scale: the largest magnitude in PyTorch's answer, and at least 1.
+
     Attributes:
-        logits: the largest difference of low-resolution logits, as a fraction of the largest magnitude in PyTorch's.
-        score: the largest difference of scores.
+        logits: the largest difference of low-resolution logits, of scale.
+        score: the largest difference of scores, of scale. Scores that pass a sigmoid have the scale 1.
         mask_iou: the lowest IoU of a mask with PyTorch's.
     """
 

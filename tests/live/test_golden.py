@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from sam3_triton import Sam3Client
 
+CASES = golden.cases() + golden.cases(golden.FOLDER_31)
 
-@pytest.mark.parametrize("case", golden.cases(), ids=lambda case: case.name)
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.weights}-{case.name}")
 @pytest.mark.parametrize("profile", [None, "torchscript"], ids=["onnx", "torchscript"])
-def test_masks_are_metas(case: golden.Case, profile: str | None, serve, exported: Path, request) -> None:
-    repository = request.getfixturevalue("exported_unstable") if case.unstable else exported
-    with Sam3Client(serve(repository, profile).grpc_url) as client:
+def test_masks_are_metas(case: golden.Case, profile: str | None, serve, exported_for) -> None:
+    with Sam3Client(serve(exported_for(case), profile).grpc_url) as client:
         prediction = client.predict(case.photo, **case.prompt)
     assert prediction.scores.shape == case.scores.shape
     assert (np.diff(prediction.scores) <= 0).all()

@@ -109,15 +109,20 @@ def _replay(url: str, golden: Golden, bounds: dict[str, float], file_name: str) 
 
 
 def _drift(answer: Prediction, click: Click) -> dict[str, float]:
-    """Measures like sam3-export: logits as a fraction of the largest, scores, and the lowest IoU of a mask."""
+    """Measures like sam3-export: logits and scores as fractions of their scale, and the lowest IoU of a mask."""
     found = answer.low_res_logits
     if found.shape != click.logits.shape or answer.scores.shape != click.scores.shape:
         return {"logits": float("inf"), "score": float("inf"), "mask_iou": 0.0}
     return {
-        "logits": float(np.abs(found - click.logits).max() / max(1.0, np.abs(click.logits).max())),
-        "score": float(np.abs(answer.scores - click.scores).max()),
+        "logits": _of_scale(found, click.logits),
+        "score": _of_scale(answer.scores, click.scores),
         "mask_iou": min(_iou(left > 0, right > 0) for left, right in zip(found, click.logits, strict=True)),
     }
+
+
+def _of_scale(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference, as a fraction of the largest magnitude that is expected, and at least of 1."""
+    return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
 
 
 def _iou(left: np.ndarray, right: np.ndarray) -> float:

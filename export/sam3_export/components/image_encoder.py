@@ -47,7 +47,7 @@ class ImageEncoder(nn.Module):
     def __init__(self, model: Sam3TrackerModel) -> None:
         super().__init__()
         self.backbone = model.vision_encoder.backbone
-        # The tracker does not use the neck's last level (x 1/2).
+        # A directory saved by transformers has a fourth level (x 1/2), which the tracker does not use.
         self.levels = nn.ModuleList(model.vision_encoder.neck.fpn_layers[:3])
         self.conv_s0 = model.mask_decoder.conv_s0
         self.conv_s1 = model.mask_decoder.conv_s1

@@ -58,7 +58,8 @@ class MaskDecoder(nn.Module):
         has_mask_input: bool [B, 1].
         mask_tokens: int32 [B, M], the mask tokens whose masks are returned: [0] for a single mask,
             [1, 2, 3] for the candidates.
-    Returns: (mask_logits fp32 [B, P, M, h, w], scores fp32 [B, P, M]); scores are the model's own estimates of IoU.
+    Returns: (mask_logits fp32 [B, P, M, h, w], scores fp32 [B, P, M]); scores are the model's own estimates of IoU,
+        which SAM 3 passes through a sigmoid and SAM 3.1 does not.
     """
 
     def __init__(self, model: Sam3TrackerModel) -> None:
