@@ -18,7 +18,7 @@ class Prediction:
 
     Attributes:
         mask_pngs: M masks as PNG files, 8-bit grey, 0 and 255, the size of the image.
-        scores: float32 [M], the model's own estimate of each mask's IoU.
+        scores: float32 [M], the model's own estimate of each mask's IoU: 0..1 with SAM 3, any number with SAM 3.1.
         image_id: send it instead of the image next time.
         cache_hit: whether the server already had the image's embedding.
     """

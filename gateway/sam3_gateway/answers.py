@@ -76,7 +76,9 @@ class Logits(BaseModel):
 class Candidate(BaseModel):
     """One mask and its score."""
 
-    score: float = Field(description="the model's own estimate of the mask's IoU")
+    score: float = Field(
+        description="the model's own estimate of the mask's IoU: 0 to 1 with SAM 3, any number with SAM 3.1"
+    )
     mask: Annotated[PngMask | RleMask | PolygonMask, Field(discriminator="format")]
     low_res_logits: Logits | None = Field(None, description="only if `logits` was true")
 
