@@ -16,8 +16,9 @@ from sam3_triton.errors import (
 )
 from sam3_triton.images import CachedImage, EncodedImage
 from sam3_triton.masks import get_mask_from_sam, overlay, save_mask
-from sam3_triton.predictions import Prediction
+from sam3_triton.predictions import Prediction, Prefetch
 from sam3_triton.prompts import Prompt
+from sam3_triton.served_model import ServedModel
 
 __all__ = [
     "AsyncSam3Client",
@@ -32,9 +33,11 @@ __all__ = [
     "MissingExtraError",
     "Prediction",
     "PredictionError",
+    "Prefetch",
     "Prompt",
     "Sam3Client",
     "Sam3Error",
+    "ServedModel",
     "ServerUnavailableError",
     "SupersededError",
     "get_mask_from_sam",

@@ -16,8 +16,9 @@ from sam3_triton.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, PROBE_TIMEOUT_S
 from sam3_triton.conversations import Conversation, T
 from sam3_triton.errors import ClosedClientError, Sam3Error, SupersededError
 from sam3_triton.images import CachedImage, EncodedImage, ImageSource, one_of
-from sam3_triton.predictions import Prediction
+from sam3_triton.predictions import Prediction, Prefetch
 from sam3_triton.prompts import Prompt
+from sam3_triton.served_model import ServedModel
 from sam3_triton.shared_memory import AsyncSharedMemoryTransport
 
 
@@ -54,9 +55,14 @@ class AsyncSam3Client:
         self._closed = True
         await self._transport.close()
 
-    async def probe(self) -> None:
+    async def model(self) -> ServedModel:
+        """See `Sam3Client.model`."""
+        return await _carry_out(conversations.model(), self._open(self._transport), self._timeout_s)
+
+    async def probe(self) -> ServedModel:
         """See `Sam3Client.probe`."""
-        await _carry_out(conversations.probe(), self._open(self._transport), min(self._timeout_s, PROBE_TIMEOUT_S))
+        timeout_s = min(self._timeout_s, PROBE_TIMEOUT_S)
+        return await _carry_out(conversations.probe(), self._open(self._transport), timeout_s)
 
     async def is_ready(self) -> bool:
         """Returns whether `probe` succeeds."""
@@ -72,8 +78,8 @@ class AsyncSam3Client:
         await self.prefetch(encoded)
         return encoded.image_id
 
-    async def prefetch(self, image: EncodedImage) -> bool:
-        """Like `set_image`, but returns whether the image was already cached."""
+    async def prefetch(self, image: EncodedImage) -> Prefetch:
+        """Like `set_image`, but returns whether the image was already cached, and the model."""
         return await _carry_out(conversations.set_image(image), self._open(self._transport), self._timeout_s)
 
     async def predict(

@@ -15,6 +15,7 @@ from sam3_triton.errors import ClosedClientError, Sam3Error
 from sam3_triton.images import CachedImage, EncodedImage, ImageSource, one_of
 from sam3_triton.predictions import Prediction
 from sam3_triton.prompts import Prompt
+from sam3_triton.served_model import ServedModel
 from sam3_triton.shared_memory import SharedMemoryTransport
 from sam3_triton.transport import Transport, connect
 
@@ -60,15 +61,24 @@ class Sam3Client:
         self._transport.close()
         self._probing.close()
 
-    def probe(self) -> None:
-        """Sends a click on a small picture, to check every model. The encoder runs only the first time.
+    def model(self) -> ServedModel:
+        """Returns the model that the server runs. It sends no image, and the answer takes no encoder.
+
+        Raises:
+            ServerUnavailableError, DeadlineExceededError, PredictionError: the server did not answer, or it failed.
+        """
+        return _carry_out(conversations.model(), self._open(self._transport), self._timeout_s)
+
+    def probe(self) -> ServedModel:
+        """Sends a click on a small picture, to check every model. The encoder runs only the first time. Returns the
+        model that answered.
 
         This requests a mask because Triton still reports that it is ready when a Python model's process has died.
 
         Raises:
             Sam3Error: no mask came back within `PROBE_TIMEOUT_S`; the message says why.
         """
-        _carry_out(conversations.probe(), self._open(self._probing), self._probe_timeout_s)
+        return _carry_out(conversations.probe(), self._open(self._probing), self._probe_timeout_s)
 
     def is_ready(self) -> bool:
         """Returns whether `probe` succeeds."""

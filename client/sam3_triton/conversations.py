@@ -14,15 +14,16 @@ import numpy as np
 from sam3_triton.errors import ImageNotCachedError, ServerUnavailableError
 from sam3_triton.images import CachedImage, EncodedImage
 from sam3_triton.objects import tensors_of
-from sam3_triton.predictions import Prediction
+from sam3_triton.predictions import Prediction, Prefetch
 from sam3_triton.prompts import Prompt
+from sam3_triton.served_model import ServedModel
 from sam3_triton.wire import Arrays, Call
 
 T = TypeVar("T")
 Conversation = Generator[Call, Arrays, T]
 
 _LOGITS = "LOW_RES_LOGITS"
-_PREDICTION = ("MASKS", "SCORES", "IMAGE_ID", "CACHE_HIT")
+_PREDICTION = ("MASKS", "SCORES", "IMAGE_ID", "CACHE_HIT", "MODEL")
 _PROBE_IMAGE = EncodedImage.of(np.full((16, 16, 3), 128, np.uint8))
 _PROBE_POINTS = np.array([[[8, 8]]], np.float32)
 
@@ -48,28 +49,40 @@ def segment(
         answer = yield Call({**_id_input(image.image_id), **inputs}, outputs)
     else:
         answer = yield from _id_first(image, inputs, outputs)
+    served = ServedModel.of(answer["MODEL"])
     return [
         Prediction(
             mask_pngs=tuple(answer["MASKS"][index].tolist()),
             scores=answer["SCORES"][index],
             image_id=answer["IMAGE_ID"][0].decode(),
             cache_hit=bool(answer["CACHE_HIT"][0]),
+            model=served,
             _logits=answer[_LOGITS][index] if logits else None,
         )
         for index in range(len(prompts))
     ]
 
 
-def set_image(image: EncodedImage) -> Conversation[bool]:
-    """Has the server encode and cache an image. Returns whether it was already cached."""
-    answer = yield from _id_first(image, {}, ("IMAGE_ID", "CACHE_HIT"))
-    return bool(answer["CACHE_HIT"][0])
+def set_image(image: EncodedImage) -> Conversation[Prefetch]:
+    """Has the server encode and cache an image."""
+    answer = yield from _id_first(image, {}, ("CACHE_HIT", "MODEL"))
+    return Prefetch(bool(answer["CACHE_HIT"][0]), ServedModel.of(answer["MODEL"]))
 
 
-def probe() -> Conversation[None]:
+def model() -> Conversation[ServedModel]:
+    """Asks for the model that the server runs, and sends no image.
+
+    Not of `sam3`: Triton asks a step of an ensemble for all of its outputs, and most of the cache's need an image.
+    """
+    answer = yield Call({}, ("MODEL",), "sam3_embedding_cache")
+    return ServedModel.of(answer["MODEL"])
+
+
+def probe() -> Conversation[ServedModel]:
     """Sends a click on a small picture, to check every model. The encoder runs only the first time."""
     yield Call({"IMAGE": _image_tensor(_PROBE_IMAGE)}, ("ORIGINAL_SIZE",), "sam3_preprocess")
-    yield from _id_first(_PROBE_IMAGE, {"POINTS": _PROBE_POINTS}, ("MASKS",))
+    answer = yield from _id_first(_PROBE_IMAGE, {"POINTS": _PROBE_POINTS}, ("MASKS", "MODEL"))
+    return ServedModel.of(answer["MODEL"])
 
 
 def _id_first(image: EncodedImage, inputs: Arrays, outputs: tuple[str, ...]) -> Conversation[Arrays]:

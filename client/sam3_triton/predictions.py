@@ -10,6 +10,20 @@ import numpy as np
 from PIL import Image
 
 from sam3_triton.errors import InvalidInputError
+from sam3_triton.served_model import ServedModel
+
+
+@dataclass(frozen=True)
+class Prefetch:
+    """An image that the server has encoded and cached.
+
+    Attributes:
+        cache_hit: whether the server already had the image's embedding.
+        model: the model that encoded it.
+    """
+
+    cache_hit: bool
+    model: ServedModel
 
 
 @dataclass(frozen=True)
@@ -21,12 +35,14 @@ class Prediction:
         scores: float32 [M], the model's own estimate of each mask's IoU: 0..1 with SAM 3, any number with SAM 3.1.
         image_id: send it instead of the image next time.
         cache_hit: whether the server already had the image's embedding.
+        model: the model that answered.
     """
 
     mask_pngs: tuple[bytes, ...]
     scores: np.ndarray
     image_id: str
     cache_hit: bool
+    model: ServedModel
     _logits: np.ndarray | None
 
     @property

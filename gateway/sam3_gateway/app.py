@@ -41,7 +41,14 @@ _PAGE_MAY_LOAD = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'"
 )
-_HEADERS_FOR_PAGES = ["X-Request-ID", "X-Image-ID", "X-Cache-Hit", "Server-Timing"]
+_HEADERS_FOR_PAGES = [
+    "X-Request-ID",
+    "X-Image-ID",
+    "X-Cache-Hit",
+    "X-SAM3-Model",
+    "X-SAM3-Checkpoint",
+    "Server-Timing",
+]
 _STATUSES: tuple[tuple[type[Sam3Error], int], ...] = (
     (UnknownFormatError, 415),
     (TooLargeError, 413),

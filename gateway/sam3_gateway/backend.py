@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from sam3_triton import AsyncSam3Client, CachedImage, EncodedImage, Prediction, Prompt
+from sam3_triton import AsyncSam3Client, CachedImage, EncodedImage, Prediction, Prefetch, Prompt, ServedModel
 
 from sam3_gateway.settings import Settings
 
@@ -18,11 +18,11 @@ class Backend(Protocol):
     ) -> list[Prediction]:
         """Returns a prediction for each object. `logits` also requests the low-resolution logits."""
 
-    async def prefetch(self, image: EncodedImage) -> bool:
-        """Encodes and caches an image. Returns whether it was already cached."""
+    async def prefetch(self, image: EncodedImage) -> Prefetch:
+        """Encodes and caches an image."""
 
-    async def is_ready(self) -> bool:
-        """Returns whether a click on a small picture returns a mask."""
+    async def probe(self) -> ServedModel:
+        """Sends a click on a small picture. Returns the model that answered; raises if no mask came back."""
 
     async def close(self) -> None:
         """Closes the connections. Called once, at shutdown."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Request, UploadFile
@@ -37,8 +38,9 @@ def routes(segmenter: Segmenter, readiness: Readiness, max_points: int) -> APIRo
 
     @router.get("/health", tags=["health"])
     async def health() -> dict[str, Any]:
-        """Reports whether Triton answers a click. Always 200."""
-        return {"status": "running", "model_loaded": await readiness.check()}
+        """Reports whether Triton answers a click, and which model does. Always 200."""
+        model = await readiness.check()
+        return {"status": "running", "model_loaded": model is not None, "model": model and asdict(model)}
 
     @router.get("/health/live", tags=["health"])
     async def live() -> dict[str, str]:
@@ -48,7 +50,7 @@ def routes(segmenter: Segmenter, readiness: Readiness, max_points: int) -> APIRo
     @router.get("/health/ready", tags=["health"], responses={503: {"description": "Triton does not answer a click."}})
     async def ready() -> JSONResponse:
         """Reports whether Triton answers a click: a container's readiness probe."""
-        is_ready = await readiness.check()
+        is_ready = await readiness.check() is not None
         return JSONResponse({"model_loaded": is_ready}, 200 if is_ready else 503)
 
     @router.post(

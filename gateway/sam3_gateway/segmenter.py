@@ -54,8 +54,9 @@ class Segmenter:
         """
         record = Record.of(request)
         with record.stage("triton"):
-            record.cache_hit = await _unless_closed(request, self._backend.prefetch(upload.image))
-        return record.cache_hit
+            prefetch = await _unless_closed(request, self._backend.prefetch(upload.image))
+        record.cache_hit, record.model = prefetch.cache_hit, prefetch.model
+        return prefetch.cache_hit
 
     async def segment(
         self, request: Request, image: Upload | CachedImage, prompts: Sequence[Prompt], *, logits: bool
@@ -74,7 +75,8 @@ class Segmenter:
         with record.stage("triton"):
             answer = self._backend.segment_objects(known, prompts, logits=logits)
             predictions = await _unless_closed(request, answer)
-        record.image_id, record.cache_hit = predictions[0].image_id, predictions[0].cache_hit
+        first = predictions[0]
+        record.image_id, record.cache_hit, record.model = first.image_id, first.cache_hit, first.model
         return predictions
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from sam3_triton import ServedModel
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,6 +41,7 @@ class Record:
     milliseconds: dict[str, float] = field(default_factory=dict)
     image_id: str | None = None
     cache_hit: bool | None = None
+    model: ServedModel | None = None
 
     @classmethod
     def of(cls, request: Request) -> Record:
@@ -163,6 +165,9 @@ def _add_headers(headers: MutableHeaders, record: Record) -> None:
         headers["X-Image-ID"] = record.image_id
     if record.cache_hit is not None:
         headers["X-Cache-Hit"] = str(record.cache_hit).lower()
+    if record.model is not None:
+        headers["X-SAM3-Model"] = record.model.name
+        headers["X-SAM3-Checkpoint"] = record.model.checkpoint_sha256
 
 
 def _log(scope: Scope, status: int, record: Record) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sam3_export import golden_clicks
-from sam3_triton import Prediction, Prompt
+from sam3_triton import Prediction, Prompt, ServedModel
 from sam3_triton.doctor import golden
 
+MODEL = ServedModel("SAM 3.1", "0" * 64)
 LOGITS = np.random.default_rng(0).normal(0, 8, (3, 8, 8)).astype(np.float32)
 
 
@@ -28,6 +29,6 @@ def test_scores_of_any_size_have_a_scale(scores: list[float], drift: float) -> N
     )
     assert exported.score == pytest.approx(drift, rel=1e-3)
     click = golden.Click("a click", Prompt.of(points=[[1, 1]]), expected, LOGITS)
-    served = golden._drift(Prediction((b"",) * 3, found, "an id", False, LOGITS + 0.1), click)
+    served = golden._drift(Prediction((b"",) * 3, found, "an id", False, MODEL, LOGITS + 0.1), click)
     assert served["score"] == pytest.approx(drift, rel=1e-3)
     assert served["logits"] == pytest.approx(exported.logits)

@@ -21,12 +21,15 @@ from sam3_triton import (
     InvalidInputError,
     Prediction,
     PredictionError,
+    Prefetch,
     Prompt,
     Sam3Error,
+    ServedModel,
     ServerUnavailableError,
 )
 
 WIDTH, HEIGHT = 12, 8
+MODEL = ServedModel("SAM 3.1", "5a" * 32)
 FIELDS = {"points": "[[3, 4]]"}
 
 
@@ -61,13 +64,15 @@ class Boxes:
         mask = np.zeros((HEIGHT, WIDTH), np.uint8)
         mask[int(corner[1]) :, int(corner[0]) :] = 255
         count = 3 if prompt.multimask else 1
-        return Prediction((png(mask),) * count, np.linspace(0.9, 0.5, count), image_id, False, None)
+        return Prediction((png(mask),) * count, np.linspace(0.9, 0.5, count), image_id, False, MODEL, None)
 
-    async def prefetch(self, image: EncodedImage) -> bool:
-        return True
+    async def prefetch(self, image: EncodedImage) -> Prefetch:
+        return Prefetch(True, MODEL)
 
-    async def is_ready(self) -> bool:
-        return self.error is None
+    async def probe(self) -> ServedModel:
+        if self.error is not None:
+            raise self.error
+        return MODEL
 
     async def close(self) -> None:
         self.closed += 1

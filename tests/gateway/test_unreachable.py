@@ -38,7 +38,7 @@ def test_the_gateway_runs_without_a_model_and_answers_503(nobody: str) -> None:
     with run_gateway(nobody) as url:
         health = requests.get(f"{url}/health", timeout=30)
         assert health.status_code == 200
-        assert health.json() == {"status": "running", "model_loaded": False}
+        assert health.json() == {"status": "running", "model_loaded": False, "model": None}
         photo = io.BytesIO((golden.FOLDER / "rocket.png").read_bytes())
         answer = requests.post(f"{url}/predict/mask", files={"image": photo}, data={"points": "[[1, 1]]"}, timeout=30)
         assert answer.status_code == 503

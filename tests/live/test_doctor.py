@@ -22,7 +22,7 @@ from sam3_triton.cli import main
 from tritonclient.grpc import InferenceServerClient
 
 Doctor = Callable[..., tuple[int, list[tuple[str, str, str]]]]
-REST_ON_A_SERVER = ("models", "profile", "instances", "click", "cache", "shared memory")
+REST_ON_A_SERVER = ("models", "profile", "instances", "model", "click", "cache", "shared memory")
 
 
 @pytest.fixture

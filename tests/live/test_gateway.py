@@ -29,7 +29,8 @@ def post(gateway: str, photo: Path = PHOTO, **data: str) -> requests.Response:
 def test_health(gateway: str) -> None:
     answer = requests.get(f"{gateway}/health", timeout=30)
     assert answer.status_code == 200
-    assert answer.json() == {"status": "running", "model_loaded": True}
+    # The two fields of the contract; more may follow.
+    assert {"status": "running", "model_loaded": True}.items() <= answer.json().items()
 
 
 @pytest.mark.parametrize("name", ["coffee/three_points_single", "rocket/one_point_single", "rocket/one_point_multi"])

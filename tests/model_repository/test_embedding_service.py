@@ -20,6 +20,7 @@ from reply import Reply
 
 PATIENCE_S = 30
 FEATURE = "HIGH_RES_FEATURES_0"
+MODEL = np.array([b"SAM 3.1", b"0123"], np.object_)
 TIMEOUT_US = 5_000_000
 
 
@@ -96,7 +97,7 @@ class Desk:
     ) -> RecordingChannel:
         """Passes a request to the service, and returns the channel that receives the answer."""
         channel = channel or RecordingChannel()
-        reply = Reply(channel, (FEATURE, "CACHE_HIT", "IMAGE_ID"), timeout_us, self.log.append, self.clock)
+        reply = Reply(channel, (FEATURE, "CACHE_HIT", "IMAGE_ID"), MODEL, timeout_us, self.log.append, self.clock)
         self.service.answer(reply, lambda: Question(image, claimed_id, prompt or Prompt()))
         return channel
 
@@ -176,7 +177,7 @@ def test_a_request_that_cannot_be_read_is_answered_and_logged(desk: Desk) -> Non
     def read() -> Question:
         raise ValueError("not a tensor")
 
-    desk.service.answer(Reply(channel, ["CACHE_HIT"], 0, desk.log.append), read)
+    desk.service.answer(Reply(channel, ["CACHE_HIT"], MODEL, 0, desk.log.append), read)
     assert channel.errors == [("sam3_embedding_cache failed; the server's log says why", ErrorKind.INTERNAL)]
     assert ["not a tensor" in text for text in desk.log] == [True]
 

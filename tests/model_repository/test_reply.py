@@ -15,9 +15,10 @@ EMBEDDING = ImageEmbedding(
     np.array([30, 40], np.int32),
 )
 PROMPT = Prompt(points=np.array([[[10, 15]]], np.float32))
+MODEL = np.array([b"SAM 3.1", b"0123"], np.object_)
 SMALL = {
     "POINT_COORDS", "POINT_LABELS", "MASK_INPUT", "HAS_MASK_INPUT", "MASK_TOKENS",
-    "HAS_PROMPT", "ORIGINAL_SIZE", "IMAGE_ID", "CACHE_HIT",
+    "HAS_PROMPT", "ORIGINAL_SIZE", "IMAGE_ID", "CACHE_HIT", "MODEL",
 }  # fmt: skip
 
 
@@ -31,7 +32,7 @@ class Clock:
 def reply_to(
     channel: RecordingChannel, *wanted: str, timeout_us: int = 0, log: list[str] | None = None, clock: Any = Clock()
 ) -> Reply:
-    return Reply(channel, wanted, timeout_us, ([] if log is None else log).append, clock)
+    return Reply(channel, wanted, MODEL, timeout_us, ([] if log is None else log).append, clock)
 
 
 def as_tensors(embedding: ImageEmbedding) -> dict[str, Any]:
@@ -61,6 +62,21 @@ def test_an_answer_holds_the_features_and_the_prompt_laid_out() -> None:
     assert answer["IMAGE_ID"].tolist() == [b"an id"]
     assert answer["CACHE_HIT"].tolist() == [True]
     assert answer["HAS_PROMPT"].tolist() == [True]
+    assert answer["MODEL"].tolist() == [b"SAM 3.1", b"0123"]
+
+
+def test_the_model_alone_needs_no_embedding() -> None:
+    channel, other = RecordingChannel(), RecordingChannel(RuntimeError("no shared memory left"))
+    reply = reply_to(channel, "MODEL")
+    assert reply.wants_model_only
+    assert not reply_to(other, "MODEL", "CACHE_HIT").wants_model_only
+    assert not reply_to(other).wants_model_only
+    reply.model()
+    assert [answer["MODEL"].tolist() for answer in channel.answers] == [[b"SAM 3.1", b"0123"]]
+    log: list[str] = []
+    reply_to(other, "MODEL", log=log).model()
+    assert other.errors == [("the model's name cannot be sent: no shared memory left", ErrorKind.INTERNAL)]
+    assert len(log) == 1
 
 
 def test_outputs_that_were_not_requested_are_neither_made_nor_sent() -> None:

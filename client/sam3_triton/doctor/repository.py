@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sam3_triton.doctor.findings import Finding, fault, megabytes, ok
+from sam3_triton.served_model import ServedModel
 
 CURRENT = Path("sam3") / "exports" / "current"
 REPORT = "export.json"
@@ -36,12 +37,23 @@ def check_repository(repository: Path) -> Iterator[Finding]:
         yield _check_model(repository, model, artifacts)
 
 
+def exported_model(repository: Path) -> ServedModel | None:
+    """The model whose artifacts are installed; None if the report is missing or damaged, which `check_repository`
+    reports."""
+    try:
+        checkpoint = json.loads((repository / CURRENT / REPORT).read_bytes())["checkpoint"]
+        return ServedModel(str(checkpoint["model"]), str(checkpoint["sha256"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _described(report: dict[str, Any]) -> str:
     checkpoint, versions = report["checkpoint"], report["versions"]
     formats = sorted({str(entry["format"]) for entry in report["artifacts"].values()})
     return (
-        f"{checkpoint['source']} (sha256 {checkpoint['sha256'][:12]}...) as {' + '.join(formats)}, exported at "
-        f"{report['exported_at']} with " + ", ".join(f"{name} {version}" for name, version in versions.items())
+        f"{checkpoint['model']}, {checkpoint['source']} (sha256 {checkpoint['sha256'][:12]}...) as "
+        f"{' + '.join(formats)}, exported at {report['exported_at']} with "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
     )
 
 

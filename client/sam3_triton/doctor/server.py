@@ -12,6 +12,7 @@ from sam3_triton.client import Sam3Client
 from sam3_triton.doctor.findings import Finding, fault, megabytes, ok, skipped, warning
 from sam3_triton.doctor.inspector import Inspector
 from sam3_triton.errors import DeadlineExceededError, Sam3Error, ServerUnavailableError
+from sam3_triton.served_model import ServedModel
 from sam3_triton.wire import Address
 
 ENCODER, CACHE = "sam3_image_encoder", "sam3_embedding_cache"
@@ -187,6 +188,23 @@ def check_instances(configs: Configs) -> Finding:
 def _title(model: str) -> str:
     """`sam3_image_encoder` as "image encoder"."""
     return model.removeprefix("sam3_").replace("_", " ")
+
+
+def check_model(url: str, exported: ServedModel | None) -> Finding:
+    """Says which model the server runs, and checks that it is the repository's.
+
+    Args:
+        exported: the model in the repository; None if there is none to compare with.
+    """
+    try:
+        with Sam3Client(url, TIMEOUT_S) as client:
+            served = client.model()
+    except Sam3Error as error:
+        return skipped("model", f"the server does not say which model it runs ({error})")
+    if exported in (None, served):
+        return ok("model", str(served) if exported is None else f"{served}, as in the repository")
+    advice = "restart the server, if it is to serve this repository; otherwise name its own with --repository"
+    return fault("model", f"the server runs {served}, but the repository has {exported}", advice)
 
 
 def check_click(url: str) -> Finding:

@@ -68,6 +68,9 @@ class EmbeddingService:
         Args:
             read: unpacks the request; if it raises, the caller gets an error.
         """
+        if reply.wants_model_only:
+            reply.model()
+            return
         try:
             self._admit(reply, read())
         except (ImageKeyError, PromptError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,23 @@ class ExportReportError(Exception):
     """The artifacts cannot be served with this repository; the message says why and what to do."""
 
 
-def read_features(model_folder: Path) -> tuple[str, ...]:
-    """The names of the image encoder's outputs, which the cache keeps.
+@dataclass(frozen=True)
+class EncoderExport:
+    """An installed export.
+
+    Attributes:
+        features: names of the image encoder's outputs, which the cache keeps.
+        model: the model's name, such as "SAM 3.1".
+        checkpoint_sha256: of the exported checkpoint, in hex.
+    """
+
+    features: tuple[str, ...]
+    model: str
+    checkpoint_sha256: str
+
+
+def read_export(model_folder: Path) -> EncoderExport:
+    """Reads the report of the installed export.
 
     Artifacts of another interface are refused: they would fail with obscure errors or return wrong masks.
 
@@ -31,7 +47,13 @@ def read_features(model_folder: Path) -> tuple[str, ...]:
     features = content.get("features")
     if not (isinstance(features, list) and features and all(isinstance(name, str) for name in features)):
         raise ExportReportError(f"{report} is damaged (features: {features!r}): run sam3-export into this repository")
-    return tuple(features)
+    match content.get("checkpoint"):
+        case {"model": str(model), "sha256": str(sha256)} if model and sha256:
+            return EncoderExport(tuple(features), model, sha256)
+        case other:
+            raise ExportReportError(
+                f"{report} is damaged (checkpoint: {other!r}): run sam3-export into this repository"
+            )
 
 
 def _read(report: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import triton_python_backend_utils as pb_utils
 from cache_errors import ENCODE_MODEL, EncodeError, ErrorKind
 from embedding_cache import EmbeddingCache, Limits
 from embedding_service import EmbeddingService, Question
-from encoder_export import ExportReportError, read_features
+from encoder_export import ExportReportError, read_export
 from feature_memory import FeatureMemory, RecentlySent
 from image_embedding import ImageEmbedding
 from periodic import Periodic
@@ -38,9 +38,11 @@ class TritonPythonModel:
     def initialize(self, args) -> None:
         """Checks the artifacts, and reads the bounds from the model's parameters."""
         try:
-            self.features = read_features(Path(args["model_repository"]))
+            export = read_export(Path(args["model_repository"]))
         except ExportReportError as error:
             raise pb_utils.TritonModelException(str(error)) from error
+        self.features = export.features
+        self.model = np.array([export.model.encode(), export.checkpoint_sha256.encode()], np.object_)
         parameters = json.loads(args["model_config"])["parameters"]
         texts = {name: parameter["string_value"] for name, parameter in parameters.items()}
         limits = Limits.parse(texts)
@@ -62,7 +64,8 @@ class TritonPythonModel:
         """Answers hits, and leaves misses to the encode threads. Responses go through each request's sender."""
         for request in requests:
             wanted, timeout_us = request.requested_output_names(), request.timeout()
-            reply = Reply(_Channel(request.get_response_sender()), wanted, timeout_us, pb_utils.Logger.log_error)
+            channel = _Channel(request.get_response_sender())
+            reply = Reply(channel, wanted, self.model, timeout_us, pb_utils.Logger.log_error)
             self.service.answer(reply, partial(_question, request, self.max_objects))
 
     def finalize(self) -> None:

@@ -34,6 +34,7 @@ class Reply:
         self,
         channel: Channel,
         wanted: Collection[str],
+        model: np.ndarray,
         timeout_us: int,
         log: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
@@ -41,6 +42,7 @@ class Reply:
         """
         Args:
             wanted: names of the outputs that the request asks for.
+            model: the output MODEL, object [2]: the model's name and its checkpoint's sha256.
             timeout_us: microseconds after which the caller stops waiting; 0: it waits forever.
             log: receives the traceback if an answer cannot be sent.
             clock: returns seconds.
@@ -49,11 +51,25 @@ class Reply:
         self.prompt = Prompt()
         self._channel = channel
         self._wanted = frozenset(wanted)
+        self._model = model
         self._log = log
         self._clock = clock
         self._deadline = clock() + timeout_us / 1e6 if timeout_us else float("inf")
         self._lock = threading.Lock()
         self._open = True
+
+    @property
+    def wants_model_only(self) -> bool:
+        """Whether the request asks for MODEL and nothing else, which needs no image."""
+        return self._wanted == {"MODEL"}
+
+    def model(self) -> None:
+        """Sends MODEL. Never raises."""
+        try:
+            self._send(lambda: self._channel.send({"MODEL": self._model}, {}))
+        except Exception as error:
+            self._log(traceback.format_exc())
+            self.error(f"the model's name cannot be sent: {error}", ErrorKind.INTERNAL)
 
     def embedding(
         self, embedding: ImageEmbedding, as_tensors: Callable[[ImageEmbedding], dict[str, Any]], hit: bool
@@ -102,6 +118,7 @@ class Reply:
             "ORIGINAL_SIZE": embedding.original_size,
             "IMAGE_ID": np.array([self.key.encode()], np.object_),
             "CACHE_HIT": np.array([hit]),
+            "MODEL": self._model,
         }
 
     def _send(self, send: Callable[[], None]) -> None:
