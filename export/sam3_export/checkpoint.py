@@ -146,7 +146,7 @@ def _load_directory(directory: Path, source: str, config: Path | None) -> Checkp
         raise ExportError(f"{source}: a transformers checkpoint includes its sizes; omit --config")
     weights = sorted(directory.glob("*.safetensors"))
     if not weights:
-        raise ExportError(f"{source}: no *.safetensors file in this directory")
+        raise ExportError(f"{source}: no *.safetensors file in this directory; for a file of Meta's, give its own path")
     logging.disable_progress_bar()
     try:
         model, info = Sam3TrackerModel.from_pretrained(directory, output_loading_info=True)

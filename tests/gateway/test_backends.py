@@ -133,6 +133,20 @@ def test_each_kind_of_error_has_its_status(gateway: TestClient, backend: Boxes, 
     assert gateway.get("/health").json()["model_loaded"] is False
 
 
+def test_health_and_headers_name_the_model(gateway: TestClient, backend: Boxes) -> None:
+    model = {"name": MODEL.name, "checkpoint_sha256": MODEL.checkpoint_sha256}
+    assert gateway.get("/health").json() == {"status": "running", "model_loaded": True, "model": model}
+    answer = gateway.post("/v1/images", files={"image": PHOTO})
+    assert answer.headers["x-sam3-model"] == MODEL.name
+    assert answer.headers["x-sam3-checkpoint"] == MODEL.checkpoint_sha256
+
+
+def test_health_names_no_model_if_none_answers(gateway: TestClient, backend: Boxes) -> None:
+    backend.error = PredictionError("a fault")
+    assert gateway.get("/health").json() == {"status": "running", "model_loaded": False, "model": None}
+    assert gateway.get("/health/ready").status_code == 503
+
+
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
