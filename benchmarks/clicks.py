@@ -21,6 +21,7 @@ _PHOTOS = ("coffee.png", "rocket.png", "chelsea_tall.png")
 _JPEG_QUALITY = 90
 # In a trace, the image of each rank gets clicks in proportion to 1 / rank ** exponent.
 ZIPF_EXPONENT = 1.1
+DETECTIONS = 20
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,14 @@ def clicks_on(images: list[bytes], each: int) -> list[Click]:
     """`each` clicks on every image, in turns, at seeded places away from the edges."""
     rng = random.Random(0)
     return [Click(image, _place(rng)) for _ in range(each) for image in images]
+
+
+def detections() -> list[tuple[float, float, float, float]]:
+    """Seeded boxes on an image, x1, y1, x2, y2 in pixels, as a detector finds them: some overhang its edges."""
+    rng = random.Random(0)
+    sides = [(rng.uniform(0.1, 0.4) * SIDE, rng.uniform(0.1, 0.4) * SIDE) for _ in range(DETECTIONS)]
+    corners = [(rng.uniform(-0.05, 0.75) * SIDE, rng.uniform(-0.05, 0.75) * SIDE) for _ in sides]
+    return [(x, y, x + width, y + height) for (x, y), (width, height) in zip(corners, sides, strict=True)]
 
 
 def zipf_trace(images: list[bytes], length: int) -> list[Click]:

@@ -17,7 +17,7 @@ from sam3_triton.transport import Transport, connect
 from sam3_triton.wire import MODEL, Call, tensors
 from tritonclient import grpc
 
-from benchmarks.clicks import Click, clicks_on, fresh_images, noise_png
+from benchmarks.clicks import Click, clicks_on, detections, fresh_images, noise_png
 from benchmarks.http_load import post_clicks
 from benchmarks.limit import Limit
 from benchmarks.perf_analyzer import PerfAnalyzer, Requests, Window, write_data
@@ -77,6 +77,24 @@ def client_clicks(system: System, client: Sam3Client, album: Album, count: int) 
 
     run = _warmed_up(lambda: _one_by_one(click_by_id, turns, count))
     return Load(system, Scenario.WARM_BY_ID, "gRPC", Tool.CLIENT, run, album)
+
+
+def detected_boxes(system: System, client: Sam3Client, album: Album, count: int) -> list[Load]:
+    """The boxes of a detector on an image: in one request, and in as many requests one after the other."""
+    boxes = detections()
+
+    def together(click: Click) -> None:
+        client.predict_objects(image_id=click.image_id, boxes=boxes, logits=False)
+
+    def apart(click: Click) -> None:
+        for box in boxes:
+            client.predict(image_id=click.image_id, box=box, logits=False)
+
+    def load(scenario: str, send: Callable[[Click], None]) -> Load:
+        turns = itertools.cycle(album.clicks)
+        return Load(system, scenario, "gRPC", Tool.CLIENT, _warmed_up(lambda: _one_by_one(send, turns, count)), album)
+
+    return [load(Scenario.BOXES_TOGETHER, together), load(Scenario.BOXES_APART, apart)]
 
 
 def prepared_clicks(system: System, url: str, album: Album, count: int) -> Load:

@@ -106,6 +106,7 @@ def compare_warm_clicks(bench: Bench, limit: Limit, others: list[Load]) -> None:
     and several clicks at a time."""
     first = loads.limit_clicks(limit_system(limit), limit, bench.album, bench.amount.block)
     bench.add([first, *bench.single_clicks(), *others], bench.amount.rounds)
+    bench.detected_boxes()
     bench.waterfall()
     bench.results.waterfalls[LIMIT] = waterfall.of_limit(limit)
     bench.concurrent_clicks()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from benchmarks.clicks import DETECTIONS
 from benchmarks.results import (
     CALLERS,
     GATEWAY,
@@ -23,6 +24,7 @@ DEMO_FACTOR, DEMO_MORE_MS = 2.0, 6.0
 FULL_SIZE_FACTOR = 1.25
 SECOND_CLICK_FACTOR = 100.0
 THROUGHPUT_FACTOR = 3.0
+BOXES_FACTOR = 3.0
 AGREEMENT = 0.10
 
 _COLUMNS = (
@@ -54,6 +56,7 @@ def checks(results: Results) -> list[Check]:
         *_second_click(results),
         *_against_last_image(results),
         *_throughput(results),
+        *_detected_boxes(results),
         _encodes(results),
         *_agreement(results),
     ]
@@ -103,6 +106,14 @@ def _throughput(results: Results) -> Iterator[Check]:
         if last and ours:
             claim = f"throughput {name} with {CALLERS} callers on {CALLERS} images, against FastAPI, last image"
             yield _at_least(claim, ours.latency.throughput / last.latency.throughput, THROUGHPUT_FACTOR, "{:.1f} times")
+
+
+def _detected_boxes(results: Results) -> Iterator[Check]:
+    together = results.find(SAM3, Scenario.BOXES_TOGETHER, Tool.CLIENT)
+    apart = results.find(SAM3, Scenario.BOXES_APART, Tool.CLIENT)
+    if together and apart:
+        claim = f"{DETECTIONS} boxes on an image in one request, against one by one"
+        yield _at_least(claim, _ratio(apart, together), BOXES_FACTOR, "{:.1f} times faster")
 
 
 def _encodes(results: Results) -> Check:

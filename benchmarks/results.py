@@ -29,6 +29,8 @@ class Scenario:
     TRACE = "click trace"
     TOGETHER = "first clicks together"
     UPLOAD = "image upload"
+    BOXES_TOGETHER = "20 boxes in one request"
+    BOXES_APART = "20 boxes in 20 requests"
 
 
 class Tool:

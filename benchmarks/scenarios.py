@@ -122,6 +122,11 @@ class Bench:
             ways.append(loads.uploads(self.target.gateway_system(), self.target.gateway, self.album, block))
         return ways
 
+    def detected_boxes(self) -> None:
+        """Measures several boxes on an image, in one request and one by one."""
+        count = max(2, self.amount.block // 10)
+        self.add(loads.detected_boxes(self.system, self.client, self.album, count), self.amount.rounds)
+
     def concurrent_clicks(self) -> None:
         """Measures several warm clicks at a time."""
         count, window = self.amount.requests, Window(self.amount.window_s)
@@ -196,6 +201,7 @@ def measure_remote(grpc_url: str, http_url: str | None, gateway_url: str | None,
     bench = Bench(f"Benchmarks of {grpc_url}", Target(grpc_url, http_url, gateway), amount)
     bench.results.about = {f"caller's {name}": value for name, value in about_here().items()} | bench.results.about
     bench.add(bench.single_clicks(), amount.rounds)
+    bench.detected_boxes()
     bench.concurrent_clicks()
     bench.open_loop()
     bench.cold()

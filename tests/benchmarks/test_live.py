@@ -186,7 +186,9 @@ def test_a_server_elsewhere_is_measured_without_perf_analyzer(demo: TritonServer
     results = measure_remote(demo.grpc_url, None, None, AMOUNT)
 
     assert results.notes == ["Measured without perf_analyzer: there is none"]
-    assert {row.scenario for row in results.rows} == {Scenario.WARM_BY_ID, Scenario.TRACE, Scenario.TOGETHER}
+    assert {row.scenario for row in results.rows} == {
+        Scenario.WARM_BY_ID, Scenario.BOXES_TOGETHER, Scenario.BOXES_APART, Scenario.TRACE, Scenario.TOGETHER,
+    }  # fmt: skip
     assert {row.peak_mib for row in results.rows} == {None}
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from mask_postprocess import clamp, to_mask, to_png
 
+# Threads of an instance for the masks of one request. Each holds a resized float32 mask: 256 MB for 64 million pixels.
+_MOST_THREADS = 4
+
 
 class TritonPythonModel:
     """`MASK_LOGITS`, `SCORES` and `ORIGINAL_SIZE` to `MASKS`, `SCORES` and `LOW_RES_LOGITS` of an image's objects."""
 
     def initialize(self, args) -> None:
-        """Limits OpenCV to one thread for each instance: instances, not OpenCV's pool, use the cores."""
+        """Limits OpenCV to one thread: instances, and the masks of a request, use the cores."""
         cv2.setNumThreads(1)
+        self.threads = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), thread_name_prefix="mask")
 
     def execute(self, requests) -> list:
         """One response for each request."""
@@ -35,13 +41,19 @@ class TritonPythonModel:
         logits, scores, original_size = (_input(request, name) for name in ("MASK_LOGITS", "SCORES", "ORIGINAL_SIZE"))
         height, width = original_size.tolist()
         makers = {
-            "MASKS": lambda: np.array(
-                [[to_png(to_mask(row, (height, width))) for row in rows] for rows in logits[0]], np.object_
-            ),
+            "MASKS": lambda: self._pngs(logits[0], (height, width)),
             "SCORES": lambda: scores[0],
             "LOW_RES_LOGITS": lambda: clamp(logits[0]),
         }
         return [pb_utils.Tensor(name, makers[name]()) for name in request.requested_output_names()]
+
+    def _pngs(self, logits: np.ndarray, original_size: tuple[int, int]) -> np.ndarray:
+        """Logits [P, M, h, w] as PNG files, object [P, M]."""
+        masks = logits.reshape(-1, *logits.shape[2:])
+        each = self.threads.map if len(masks) > 1 else map  # switching to a thread would delay a single mask
+        pngs = np.empty(len(masks), np.object_)
+        pngs[:] = list(each(lambda mask: to_png(to_mask(mask, original_size)), masks))
+        return pngs.reshape(logits.shape[:2])
 
 
 def _failure(message: str, code: int):
