@@ -53,10 +53,10 @@ class RleMask(BaseModel):
 
 
 class Polygon(BaseModel):
-    """A connected region. Its corners are pixels (x, y)."""
+    """A connected region. Its corners are corners of pixels: pixel (x, y) is the square (x, y) to (x + 1, y + 1)."""
 
-    exterior: list[list[int]] = Field(description="[[x, y], …] along the region's outermost pixels")
-    holes: list[list[list[int]]] = Field(description="one ring for each hole, along the region's pixels around it")
+    exterior: list[list[int]] = Field(description="[[x, y], …] along the region's outer edge, four or more, clockwise")
+    holes: list[list[list[int]]] = Field(description="a ring around each hole, counter-clockwise")
 
 
 class PolygonMask(BaseModel):
