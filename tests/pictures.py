@@ -1,9 +1,12 @@
-"""Small pictures that no server has cached yet."""
+"""Pictures for tests: small ones that no server has cached yet, and files of every accepted format."""
 
 from __future__ import annotations
 
 import io
 import itertools
+import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -17,3 +20,56 @@ def fresh_image(width: int = 120, height: int = 80) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+# A photo as phones write it, and the same to be turned by 90 degrees (the box irot), 150 x 100 pixels as stored.
+HEIC = Path(__file__).parent / "data" / "pictures" / "coffee.heic"
+TURNED_HEIC = HEIC.with_name("coffee_turned.heic")
+# The largest sizes that the headers of these formats can declare; others declare 2**31 - 1.
+_LARGEST = {"AVIF": 16000, "GIF": 65535, "JPEG": 65535, "WEBP": 16384}
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    """The image as a file of a format, by Pillow's name for it. HEIF is not written by what the tests install."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def oversized(kind: str) -> bytes:
+    """A file of a few kilobytes whose header declares too many pixels."""
+    side = _LARGEST.get(kind, 2**31 - 1)
+    size = (side, side)
+    if kind == "PNG":
+        return _png(*size)
+    if kind == "PPM":
+        return b"P6 %d %d 255\n" % size
+    data = bytearray(HEIC.read_bytes() if kind == "HEIF" else encoded(Image.new("RGB", (40, 30)), kind))
+    match kind:
+        case "JPEG":
+            struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, *size)
+        case "GIF":
+            struct.pack_into("<HH", data, 6, *size)
+        case "BMP":
+            struct.pack_into("<ii", data, 18, *size)
+        case "TIFF":
+            for tag in (256, 257):
+                struct.pack_into("<HHII", data, data.index(struct.pack("<HHI", tag, 4, 1)), tag, 4, 1, side)
+        case "JPEG2000":
+            struct.pack_into(">II", data, data.index(b"ihdr") + 4, *size)
+            struct.pack_into(">II", data, data.index(b"\xff\x51") + 6, *size)
+        case "WEBP":
+            struct.pack_into("<HH", data, data.index(b"VP8 ") + 14, side - 1, side - 1)
+        case "AVIF" | "HEIF":
+            struct.pack_into(">II", data, data.index(b"ispe") + 8, *size)
+    return bytes(data)
+
+
+def _png(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+    )

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from sam3_triton.client import DEFAULT_URL, Sam3Client
-from sam3_triton.errors import Sam3Error
+from sam3_triton.errors import InvalidInputError, Sam3Error
 
 _log = logging.getLogger(__name__)
 _MASK_COLOUR = (30, 144, 255)
@@ -85,8 +85,21 @@ def get_mask_from_sam(
 
 
 def open_image(data: bytes) -> Image.Image:
-    """Opens an image file as RGB, as the server does: without EXIF rotation, and with the upper 8 bits of 16."""
-    image: Image.Image = Image.open(io.BytesIO(data))
-    if image.mode.startswith("I;16"):  # Pillow's own conversion clips it to white
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    """Opens an image file as RGB, as the server does (docs/pictures.md).
+
+    Raises:
+        InvalidInputError: Pillow cannot open it, for example because it is HEIC.
+    """
+    try:
+        image: Image.Image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError as error:
+        raise InvalidInputError("Pillow cannot open the photo to draw over it") from error
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow's own conversion clips to white
+    elif image.mode in ("I", "F"):
+        values = np.asarray(image, np.float64)
+        finite = values[np.isfinite(values)]
+        low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
+        levels = np.where(np.isfinite(values), values - low, 0) * (255 / (high - low) if low < high else 0)
+        image = Image.fromarray(np.rint(levels).astype(np.uint8))
     return image.convert("RGB")

@@ -98,7 +98,7 @@ def create_app(settings: Settings, backend: Backend) -> FastAPI:
     ):
         app.add_exception_handler(kind, handler)
     describe(app, with_key=settings.api_key is not None)
-    segmenter = Segmenter(backend, settings.max_pixels)
+    segmenter = Segmenter(backend, settings.max_pixels, settings.formats)
     app.include_router(contract.routes(segmenter, Readiness(backend), settings.max_points))
     app.include_router(v1.routes(segmenter, settings.max_points))
 

@@ -11,11 +11,11 @@ from sam3_triton import Prompt
 
 from sam3_gateway import forms
 from sam3_gateway.answers import Fault
+from sam3_gateway.picture_formats import DEFAULT
 from sam3_gateway.readiness import Readiness
 from sam3_gateway.segmenter import Segmenter
-from sam3_gateway.uploads import FORMATS
 
-IMAGE = f"An image file: {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+IMAGE = f"An image file in one of the accepted formats. By default: {DEFAULT.replace(',', ', ')}"
 _POINTS = "JSON [[x, y], …] or flat [x, y, …], in pixels of the image, origin top left"
 _LABELS = "JSON list, or one number: 1 or true foreground, 0 or false background. Default: all foreground"
 FAULTS: dict[int | str, dict[str, Any]] = {

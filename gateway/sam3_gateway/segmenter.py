@@ -27,9 +27,10 @@ class ClientClosedError(Exception):
 class Segmenter:
     """Connects the routes to the backend."""
 
-    def __init__(self, backend: Backend, max_pixels: int) -> None:
+    def __init__(self, backend: Backend, max_pixels: int, formats: tuple[str, ...]) -> None:
         self._backend = backend
         self._max_pixels = max_pixels
+        self._formats = formats
 
     async def inspect(self, request: Request, file: UploadFile) -> Upload:
         """Reads an uploaded image's header and computes its id.
@@ -39,9 +40,9 @@ class Segmenter:
         """
         with Record.of(request).stage("inspect"):
             if (file.size or 0) <= _AT_ONCE_BYTES:
-                upload = inspect(file.file.read(), self._max_pixels)
+                upload = inspect(file.file.read(), self._max_pixels, self._formats)
             else:
-                upload = await asyncio.to_thread(lambda: inspect(file.file.read(), self._max_pixels))
+                upload = await asyncio.to_thread(lambda: inspect(file.file.read(), self._max_pixels, self._formats))
         Record.of(request).image_id = upload.image.image_id
         return upload
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
 from sam3_triton.client import DEFAULT_TIMEOUT_S, DEFAULT_URL
+
+from sam3_gateway import picture_formats
 
 # Existing callers expect this port.
 DEFAULT_PORT = 8001
@@ -45,6 +48,10 @@ class Settings(BaseSettings):
         64_000_000,
         description="the largest image, width x height; larger ones are refused with 413 before they are decoded",
     )
+    picture_formats: str = Field(
+        picture_formats.DEFAULT,
+        description="the formats of images, by Pillow's names, separated by commas; others are refused with 415",
+    )
     max_points: PositiveInt = Field(100, description="the most points of one object; more are refused with 400")
     api_key: SecretStr | None = Field(
         None,
@@ -56,6 +63,20 @@ class Settings(BaseSettings):
     cors_origins: str = Field(
         "*", description="origins whose pages may call the gateway, separated by commas; * for all, empty for none"
     )
+
+    @field_validator("picture_formats")
+    @classmethod
+    def _known(cls, text: str) -> str:
+        try:
+            picture_formats.parse(text)
+        except ValueError as error:
+            raise PydanticCustomError("picture_formats", "{fault}", {"fault": str(error)}) from error
+        return text
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """`picture_formats` as a list."""
+        return picture_formats.parse(self.picture_formats)
 
     @property
     def origins(self) -> list[str]:

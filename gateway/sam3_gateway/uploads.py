@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from PIL import Image, UnidentifiedImageError
 from sam3_triton import EncodedImage, InvalidInputError
 
-# The formats of browsers and cameras. Pillow's decoders for other formats are poorly maintained.
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
+from sam3_gateway.picture_formats import lacks_extra, readable
 
 
 class UnknownFormatError(InvalidInputError):
@@ -26,31 +25,36 @@ class Upload:
     """An uploaded image, not yet decoded.
 
     Attributes:
-        size: width, height in pixels as stored; EXIF orientation is not applied.
+        size: width, height in pixels as stored; EXIF orientation is not applied, but that of HEIF is.
     """
 
     image: EncodedImage
     size: tuple[int, int]
 
 
-def inspect(data: bytes, max_pixels: int) -> Upload:
+def inspect(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> Upload:
     """Reads the header and computes the id. Takes milliseconds, tens of milliseconds for large files.
+
+    Args:
+        formats: the formats that are accepted, by Pillow's names.
 
     Raises:
         InvalidInputError: the file is empty, or its header is damaged.
-        UnknownFormatError: the format is not accepted.
+        UnknownFormatError: the format is not accepted, or it is HEIF and the extra `heic` is not installed.
         TooLargeError: the image has more than `max_pixels` pixels.
     """
     if not data:
         raise InvalidInputError("invalid image: it is empty (0 bytes)")
+    if lacks_extra(data, formats):
+        raise UnknownFormatError("invalid image: HEIC needs an extra: pip install 'sam3-triton-gateway[heic]'")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=readable(formats)) as image:
                 size = image.size
     except UnidentifiedImageError as error:
         raise UnknownFormatError(
-            f"invalid image: it is none of {', '.join(FORMATS)}, or its header is damaged"
+            f"invalid image: it is none of {', '.join(formats)}, or its header is damaged"
         ) from error
     except Image.DecompressionBombError as error:
         raise TooLargeError(f"the image has too many pixels; at most {max_pixels} are accepted") from error

@@ -222,5 +222,5 @@ def test_masks_are_described_in_the_format_asked_for(gateway: TestClient) -> Non
     answer = gateway.post("/v1/predict", files={"image": PHOTO}, data={**FIELDS, "masks": "polygons"})
     (candidate,) = answer.json()["candidates"]
     (polygon,) = candidate["mask"]["polygons"]
-    assert sorted(map(tuple, polygon["exterior"])) == [(3, 4), (3, 7), (11, 4), (11, 7)]
+    assert sorted(map(tuple, polygon["exterior"])) == [(3, 4), (3, 8), (12, 4), (12, 8)]
     assert candidate["score"] == 0.9

@@ -24,12 +24,23 @@ def test_origins(text: str, origins: list[str]) -> None:
     assert read(["--cors-origins", text]).origins == origins
 
 
+def test_picture_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read([]).formats[:2] == ("PNG", "JPEG")
+    monkeypatch.setenv("SAM3_GATEWAY_PICTURE_FORMATS", "png, Tga,")
+    assert read([]).formats == ("PNG", "TGA")
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
         (["--port", "many"], "--port (SAM3_GATEWAY_PORT): Input should be a valid integer"),
         (["--port", "70000"], "--port (SAM3_GATEWAY_PORT): Input should be less than or equal to 65535, not '70000'"),
         (["--max-pixels", "0"], "--max-pixels (SAM3_GATEWAY_MAX_PIXELS): Input should be greater than 0, not '0'"),
+        (
+            ["--picture-formats", "PNG,JPG"],
+            "--picture-formats (SAM3_GATEWAY_PICTURE_FORMATS): unknown format 'JPG'; choose",
+        ),
+        (["--picture-formats", " ,"], "--picture-formats (SAM3_GATEWAY_PICTURE_FORMATS): name at least one format"),
         (["--nonsense", "1"], "unrecognized arguments: --nonsense"),
     ],
 )

@@ -81,7 +81,7 @@ export async function openPicture(file, name, bundled = false) {
   const bitmap = await decode(file);
   if (opening !== openings) return;
   if (!bitmap) {
-    update({ error: { text: `“${name}” is not a picture that this browser can show.`, retry: false } });
+    update({ error: { text: `This browser cannot show “${name}”. The page takes PNG, JPEG and WebP; the HTTP API takes more formats.`, retry: false } });
     return;
   }
   state.picture?.upload.abort();

@@ -6,11 +6,19 @@ import io
 import warnings
 
 import numpy as np
+from memory_bound import memory_bound
+from picture_formats import ANY, lacks_heif, readable
 from PIL import Image, UnidentifiedImageError
+from rgb_pixels import to_rgb
 
 # Starts every message about an unreadable image. The embedding cache recognises the caller's mistake by it, because
 # Triton drops the error's code in a call between models.
 INVALID_IMAGE = "invalid image: "
+# What decoding may allocate. A damaged or malicious file can make a decoder allocate gigabytes for a picture that its
+# header calls small, for example for the tiles of a TIFF or the code blocks of a JPEG 2000. Sound pictures needed up to
+# 32 bytes a pixel when measured (HEIF); the rest is for the buffers and stacks of decoders' threads.
+_BYTES_PER_PIXEL = 40
+_BYTES_BESIDES = 1 << 30
 
 
 class ImageError(ValueError):
@@ -20,37 +28,39 @@ class ImageError(ValueError):
         super().__init__(INVALID_IMAGE + reason)
 
 
-def decode(encoded: bytes) -> Image.Image:
-    """Decodes a PNG, JPEG, WebP, ... to an RGB image, its pixels as stored: EXIF orientation is not applied.
+def decode(encoded: bytes, formats: tuple[str, ...] = ANY) -> Image.Image:
+    """Decodes a picture to RGB, its pixels as stored: EXIF orientation is not applied, but that of HEIF is.
 
-    Keeps the upper 8 of 16 bits. Drops transparency, so that hidden colours become visible.
+    Args:
+        formats: the formats that are accepted, by Pillow's names.
 
     Raises:
-        ImageError: empty, not an image, truncated, of 32 bits, or too many pixels (Pillow's limit).
+        ImageError: empty, in none of the formats, truncated, or too many pixels (Pillow's limit).
     """
     if not encoded:
         raise ImageError("it is empty (0 bytes)")
+    if lacks_heif(encoded, formats):
+        raise ImageError("HEIC needs a package in Triton's Python: pip install 'sam3-triton-server[heic]'")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it warns below the limit too
-            with Image.open(io.BytesIO(encoded)) as image:
+            with Image.open(io.BytesIO(encoded), formats=readable(formats)) as image:
                 return _to_rgb(image)
     except UnidentifiedImageError as error:
-        raise ImageError(f"the format of its {len(encoded)} bytes is not known") from error
-    except ImageError:
-        raise
+        raise ImageError(
+            f"its {len(encoded)} bytes are none of {', '.join(formats)}, or their header is damaged"
+        ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"it has too many pixels ({error})") from error
+    except MemoryError as error:
+        raise ImageError("it is damaged: decoding it takes more memory than its size explains") from error
     except Exception as error:  # Pillow's decoders raise errors of many kinds on damaged files
         raise ImageError(f"it is damaged or truncated ({error})") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # 16-bit grey, which Pillow's own conversion clips to white
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ImageError("its pixels have 32 bits; 8 and 16 bits are supported")
-    return image.convert("RGB")
+    with memory_bound(_BYTES_BESIDES + _BYTES_PER_PIXEL * image.width * image.height):
+        return to_rgb(image)
 
 
 def to_network_pixels(image: Image.Image, size: int) -> np.ndarray:

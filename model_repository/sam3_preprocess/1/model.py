@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from pathlib import Path
 
 import numpy as np
+import picture_formats
 import triton_python_backend_utils as pb_utils
 from image_preprocess import ImageError, decode, to_network_pixels
 from network_size import NetworkSizeError, read_network_size
@@ -15,10 +17,12 @@ class TritonPythonModel:
     """`IMAGE` to `PIXELS` and `ORIGINAL_SIZE` (height, width)."""
 
     def initialize(self, args) -> None:
-        """Reads the network's resolution from the export's report."""
+        """Reads the network's resolution from the export's report, and the formats from the model's parameters."""
         try:
             self.size = read_network_size(Path(args["model_repository"]))
-        except NetworkSizeError as error:
+            parameters = json.loads(args["model_config"])["parameters"]
+            self.formats = picture_formats.parse(parameters["picture_formats"]["string_value"])
+        except (NetworkSizeError, ValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from error
 
     def execute(self, requests) -> list:
@@ -35,7 +39,7 @@ class TritonPythonModel:
             return _failure("sam3_preprocess failed; the server's log says why", pb_utils.TritonError.INTERNAL)
 
     def _outputs(self, request) -> list:
-        image = decode(pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy().reshape(-1)[0])
+        image = decode(pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy().reshape(-1)[0], self.formats)
         outputs = {
             "PIXELS": to_network_pixels(image, self.size),
             "ORIGINAL_SIZE": np.array([image.height, image.width], np.int32),
