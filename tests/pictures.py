@@ -22,7 +22,8 @@ def fresh_image(width: int = 120, height: int = 80) -> bytes:
     return buffer.getvalue()
 
 
-# A photo as phones write it, and the same to be turned by 90 degrees (the box irot), 150 x 100 pixels as stored.
+# The golden coffee as phones write photos (by pillow-heif), 150 x 100 pixels. The second has the box irot, which turns
+# it by 90 degrees.
 HEIC = Path(__file__).parent / "data" / "pictures" / "coffee.heic"
 TURNED_HEIC = HEIC.with_name("coffee_turned.heic")
 # The largest sizes that the headers of these formats can declare; others declare 2**31 - 1.

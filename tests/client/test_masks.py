@@ -4,8 +4,9 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
-from sam3_triton import overlay, save_mask
+from sam3_triton import InvalidInputError, overlay, save_mask
 from sam3_triton.masks import open_image
 
 
@@ -37,3 +38,24 @@ def test_a_photo_of_sixteen_bits_is_shown_as_the_server_sees_it() -> None:
     buffer = io.BytesIO()
     Image.fromarray(grey).save(buffer, "PNG")
     np.testing.assert_array_equal(np.asarray(open_image(buffer.getvalue()))[..., 0], grey >> 8)
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [(np.float32, "TIFF"), (np.int32, "TIFF"), (np.uint16, "PPM")])
+def test_so_is_one_of_other_depths(dtype: type, kind: str) -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    values = levels.astype(dtype) << 8 if dtype == np.uint16 else levels.astype(dtype) * 12 - 500
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, kind)
+    np.testing.assert_array_equal(np.asarray(open_image(buffer.getvalue()))[..., 0], levels)
+
+
+def test_missing_values_are_black_and_so_is_a_constant_photo() -> None:
+    for values, expected in (([[np.nan, 2, 6, np.inf]], [[0, 0, 255, 0]]), ([[7, 7]], [[0, 0]]), ([[np.nan]], [[0]])):
+        buffer = io.BytesIO()
+        Image.fromarray(np.array(values, np.float32)).save(buffer, "TIFF")
+        np.testing.assert_array_equal(np.asarray(open_image(buffer.getvalue()))[..., 0], expected)
+
+
+def test_a_photo_that_pillow_cannot_open_is_named() -> None:
+    with pytest.raises(InvalidInputError, match="cannot open the photo to draw over it"):
+        open_image(b"\0\0\0\x18ftypheic")

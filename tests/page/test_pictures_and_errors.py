@@ -11,7 +11,7 @@ import golden
 import numpy as np
 import pytest
 from browsing import API_KEY, Visitor, fields, mask_of
-from pictures import fresh_image
+from pictures import HEIC, encoded, fresh_image
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -82,11 +82,21 @@ def test_a_picture_is_shown_as_it_is_stored(visitor: Visitor, kind: str, byte_or
     assert json.loads(fields(visitor.requests[-1])["points"]) == [[20, 70]]
 
 
-def test_a_broken_file_is_named_and_the_next_picture_works(visitor: Visitor) -> None:
-    choose(visitor, "broken.png", b"no picture")
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("broken.png", b"no picture"),
+        ("field.tif", encoded(Image.new("RGB", (60, 40)), "TIFF")),
+        ("phone.heic", HEIC.read_bytes()),
+    ],
+)
+def test_what_the_browser_cannot_show_is_named_and_the_next_picture_works(
+    visitor: Visitor, name: str, data: bytes
+) -> None:
+    choose(visitor, name, data)
     alert = visitor.page.get_by_role("alert")
     alert.wait_for()
-    assert "“broken.png” is not a picture" in alert.inner_text()
+    assert f"cannot show “{name}”. The page takes PNG, JPEG and WebP" in alert.inner_text()
     assert visitor.page.get_by_role("button", name="Try again").count() == 0
     assert visitor.page.is_visible("#credit")
     choose(visitor, "whole.png", fresh_image())

@@ -43,7 +43,7 @@ def decode(encoded: bytes, formats: tuple[str, ...] = ANY) -> Image.Image:
         raise ImageError("HEIC needs a package in Triton's Python: pip install 'sam3-triton-server[heic]'")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it warns below the limit too
+            warnings.simplefilter("ignore")  # of large pictures below the limit, and of damage that Pillow repairs
             with Image.open(io.BytesIO(encoded), formats=readable(formats)) as image:
                 return _to_rgb(image)
     except UnidentifiedImageError as error:
