@@ -38,7 +38,7 @@ def animated_without_frames() -> bytes:
 
 
 INVALID: dict[str, tuple[dict[str, Any], str]] = {
-    "not an image": ({"IMAGE": b"hello", "POINTS": POINTS}, "invalid image: the format of its 5 bytes is not known"),
+    "not an image": ({"IMAGE": b"hello", "POINTS": POINTS}, "invalid image: its 5 bytes are none of PNG, JPEG"),
     "truncated image": ({"IMAGE": PHOTO[:50_000], "POINTS": POINTS}, "invalid image: it is damaged or truncated"),
     "header alone": ({"IMAGE": animated_without_frames(), "POINTS": POINTS}, "invalid image"),
     "empty image": ({"IMAGE": b"", "POINTS": POINTS}, "invalid image: it is empty"),
@@ -152,7 +152,7 @@ def test_one_bad_request_of_a_batch_fails_alone(server) -> None:
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ({"image": b"hello", "points": [[1, 1]]}, InvalidInputError, "^invalid image: the format of its 5 bytes"),
+        ({"image": b"hello", "points": [[1, 1]]}, InvalidInputError, "^invalid image: its 5 bytes are none of PNG"),
         ({"image": b"", "points": [[1, 1]]}, InvalidInputError, "^invalid image: it is empty"),
         ({"image": PHOTO[:50_000], "points": [[1, 1]]}, InvalidInputError, "^invalid image: it is damaged"),
         ({"image": PHOTO, "points": [[900, 1]]}, InvalidInputError, r"^POINTS\[0, 0\] is \(900, 1\), outside"),

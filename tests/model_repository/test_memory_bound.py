@@ -11,11 +11,11 @@ MEBIBYTE = 1 << 20
 
 def test_an_allocation_beyond_the_bound_fails_and_later_ones_do_not() -> None:
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    with memory_bound(200 * MEBIBYTE):
-        assert np.ones(100 * MEBIBYTE, np.uint8).all()
+    with memory_bound(60 * MEBIBYTE):
+        assert np.ones(40 * MEBIBYTE, np.uint8).all()
         with pytest.raises(MemoryError):
-            np.ones(400 * MEBIBYTE, np.uint8)
-    assert np.ones(400 * MEBIBYTE, np.uint8).all()
+            np.ones(80 * MEBIBYTE, np.uint8)
+    assert np.ones(80 * MEBIBYTE, np.uint8).all()
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Converts as Pillow does, and where Pillow would clip or cannot convert:
+    """Converts as Pillow does, except where Pillow would clip:
 
     - 16 bits of grey: keeps the upper 8.
     - 32 bits of grey, integers or floats, and signed 16 bits: `stretch`.
-    - LAB: to sRGB by LittleCMS.
 
     Drops transparency, so that hidden colours become visible.
     """
@@ -19,9 +18,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         return Image.fromarray(stretch(np.asarray(image))).convert("RGB")
-    if image.mode == "LAB":
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return ImageCms.buildTransform(lab, srgb, "LAB", "RGB").apply(image)
     return image.convert("RGB")
 
 
