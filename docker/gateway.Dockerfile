@@ -6,7 +6,7 @@ COPY docker/constraints.txt ./
 COPY LICENSE source/
 COPY client source/client
 COPY gateway source/gateway
-RUN python3 -m pip install --no-cache-dir -c constraints.txt ./source/client './source/gateway[heic]' \
+RUN python3 -m pip install --no-cache-dir -c constraints.txt ./source/client ./source/gateway \
     && rm -r source
 USER 10001:10001
 EXPOSE 8001

@@ -16,7 +16,7 @@ COPY LICENSE source/
 COPY client source/client
 COPY server source/server
 # Triton's Python models run in the system's Python.
-RUN python3 -m pip install --no-cache-dir -c constraints.txt ./source/client './source/server[heic]' \
+RUN python3 -m pip install --no-cache-dir -c constraints.txt ./source/client ./source/server \
     && rm -r source
 COPY ensemble_configs ensemble_configs
 # For TensorRT's engines and cupy's kernels. The user is NVIDIA's and has the id 1000.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 try:
-    from pi_heif import register_heif_opener
+    from pillow_heif import register_heif_opener
 except ImportError:
     pass
 else:

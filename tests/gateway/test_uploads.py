@@ -49,7 +49,7 @@ def test_heics_own_orientation_is_applied() -> None:
 
 
 def test_without_the_extra_heic_is_refused_with_its_name(tmp_path: Path) -> None:
-    (tmp_path / "pi_heif.py").write_text("raise ImportError")
+    (tmp_path / "pillow_heif.py").write_text("raise ImportError")
     code = f"""if True:
         import sys
         from sam3_gateway import picture_formats, uploads

@@ -128,7 +128,7 @@ def test_other_formats_are_refused_by_both(gateway: str, server) -> None:
 
 
 def test_without_the_extra_the_gateway_names_it(server, tmp_path: Path) -> None:
-    (tmp_path / "pi_heif.py").write_text("raise ImportError")
+    (tmp_path / "pillow_heif.py").write_text("raise ImportError")
     with run_gateway(server.grpc_url, PYTHONPATH=str(tmp_path)) as url:
         fault = "invalid image: HEIC needs an extra: pip install 'sam3-triton-gateway[heic]'"
         assert refused(url, HEIC.read_bytes()) == (415, fault)

@@ -66,6 +66,12 @@ def test_a_heic_is_upright_and_otherwise_as_stored() -> None:
     assert np.abs(back - np.asarray(upright, int)).mean() < 3
 
 
+def test_a_heic_with_an_item_of_a_damaged_type_does_not_end_the_process() -> None:
+    data = TURNED_HEIC.read_bytes()
+    item = data.index(b"Exif", data.index(b"infe"))
+    assert decode(data[:item] + b"E\xf8if" + data[item + 4 :], FORMATS).size == (100, 150)  # pi-heif 1.4.0 crashes
+
+
 def test_only_the_first_picture_of_a_file_is_read() -> None:
     pages = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
     for kind in ("TIFF", "GIF", "WEBP", "AVIF", "PNG", "MPO"):

@@ -41,7 +41,7 @@ def test_the_documentation_speaks_of_every_format() -> None:
 
 
 def test_without_the_extra_heic_is_refused_with_its_name(tmp_path: Path) -> None:
-    (tmp_path / "pi_heif.py").write_text("raise ImportError")
+    (tmp_path / "pillow_heif.py").write_text("raise ImportError")
     code = f"""if True:
         import io
         from PIL import Image
