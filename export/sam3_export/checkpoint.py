@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sam3_export import sam3_layout
 from sam3_export.architecture import Architecture
+from sam3_export.digests import sha256
 from sam3_export.errors import ExportError
 from sam3_export.sam3_layout import Layout
 
@@ -71,7 +71,7 @@ def _load_file(path: Path, architecture: Architecture) -> Checkpoint:
     # Meta's code builds the score head of both releases from one class, with or without a sigmoid.
     model.mask_decoder.iou_prediction_head.sigmoid_output = layout.sigmoid_scores
     model.load_state_dict(_state(path, tensors, layout, model.state_dict()))
-    return Checkpoint(model, architecture, layout.release, str(path), _sha256([path]))
+    return Checkpoint(model, architecture, layout.release, str(path), sha256([path]))
 
 
 def _state(
@@ -162,13 +162,4 @@ def _load_directory(directory: Path, source: str, config: Path | None) -> Checkp
     for module in model.vision_encoder.backbone.modules():
         if isinstance(module, nn.LayerNorm):
             module.eps = architecture.layer_norm_eps
-    return Checkpoint(model, architecture, sam3_layout.SAM3.release, source, _sha256(weights))
-
-
-def _sha256(paths: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+    return Checkpoint(model, architecture, sam3_layout.SAM3.release, source, sha256(weights))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import gc
+import hashlib
 import json
 import platform
 import time
@@ -20,16 +21,18 @@ from sam3_export import golden_clicks, installation, native_backends, parity, sp
 from sam3_export.artifacts import Writer, cast, run_module
 from sam3_export.checkpoint import Checkpoint
 from sam3_export.components import COMPONENTS, Case, Component
+from sam3_export.digests import sha256
 from sam3_export.errors import ExportError
 from sam3_export.formats import FORMATS, Format
 from sam3_export.golden_clicks import Served
 from sam3_export.progress import Steps
 from sam3_export.spec import Arrays
+from sam3_export.staging import Staged, staging
 
 MODEL_NAMES = tuple(component.name for component in COMPONENTS)
 # In images through the PyTorch encoder, like `Format.cost`: a batch of one and a batch of two.
 _REFERENCE_COST = 3.0
-_PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy")
+_PACKAGES = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
 
 
 def export(checkpoint: Checkpoint, repository: Path, format_names: Sequence[str], steps: Steps) -> Path:
@@ -43,20 +46,47 @@ def export(checkpoint: Checkpoint, repository: Path, format_names: Sequence[str]
     writers = {FORMATS[name]: FORMATS[name].writer() for name in format_names}
     for writer in writers.values():
         writer.check_machine(sum(weight.numel() for weight in checkpoint.model.parameters()))
-    with installation.staging(repository) as staged:
+    costs = {
+        _path(component.name, format_): format_.cost * component.weight
+        for format_ in writers
+        for component in COMPONENTS
+    }
+    with staging(repository, _key(checkpoint), costs) as staged:
         parameter_bytes = sum(tensor.nbytes for tensor in checkpoint.model.state_dict().values())
-        installation.check_space(staged, len(writers) * parameter_bytes)
-        steps.plan(_REFERENCE_COST + sum(format_.cost for format_ in writers))
+        reused_bytes = sum(entry["bytes"] for entry in staged.passed.values())
+        installation.check_space(staged.folder, len(writers) * parameter_bytes - reused_bytes)
+        steps.plan(_REFERENCE_COST + sum(cost for path, cost in costs.items() if path not in staged.passed))
         work = _Export(checkpoint, staged, steps)
         for format_, writer in writers.items():
             work.add(format_, writer)
-        work.golden.write(staged / golden_clicks.FOLDER)
-        (staged / installation.REPORT).write_text(json.dumps(_report(checkpoint, work.entries), indent=2) + "\n")
-        _check_for_native_backends(repository, staged)
+        work.golden.write(staged.folder / golden_clicks.FOLDER)
+        report = _report(checkpoint, staged.passed)
+        (staged.folder / installation.REPORT).write_text(json.dumps(report, indent=2) + "\n")
+        _check_for_native_backends(repository, staged.folder)
         now = datetime.datetime.now(datetime.timezone.utc)
         set_name = f"{now:%Y%m%dT%H%M%S.%f}-{checkpoint.sha256[:8]}"
-        installation.install(repository, staged, set_name, MODEL_NAMES)
+        installation.install(repository, staged.folder, set_name, MODEL_NAMES)
     return repository / installation.EXPORTS / installation.CURRENT
+
+
+def _path(model_name: str, format_: Format) -> str:
+    """The path of an artifact in a set."""
+    return f"{model_name}/{format_.file_name}"
+
+
+def _key(checkpoint: Checkpoint) -> str:
+    """A digest of everything that artifacts depend on: checkpoint, network, packages, and the code of this package."""
+    facts = {
+        "checkpoint": checkpoint.sha256,
+        "network": [asdict(checkpoint.architecture), checkpoint.model.config.to_dict()],
+        "versions": _versions(),
+        "code": sha256(sorted(Path(__file__).parent.rglob("*.py"))),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
 def _check_for_native_backends(repository: Path, staged: Path) -> None:
@@ -77,14 +107,13 @@ class _Part:
 
 
 class _Export:
-    """A set of artifacts that is being exported; `entries` are the report's entries, by path in the set."""
+    """The export of a checkpoint to a staged set."""
 
-    def __init__(self, checkpoint: Checkpoint, staged: Path, steps: Steps) -> None:
+    def __init__(self, checkpoint: Checkpoint, staged: Staged, steps: Steps) -> None:
         self._checkpoint = checkpoint
         self._architecture = checkpoint.architecture
         self._staged = staged
         self._steps = steps
-        self.entries: dict[str, dict[str, Any]] = {}
         references: dict[str, list[Case]] = {}
         modules: dict[str, Callable[[Arrays], Arrays]] = {}
         self._parts = []
@@ -108,21 +137,31 @@ class _Export:
             cases.append(Case(name, inputs, run(inputs)))
             if component.weight:
                 self._steps.measured((time.monotonic() - started) / (component.weight * cases[-1].batch))
+        if component.amplifies_rounding:
+            spec_ = parity.widen(spec_, module, cases)
         sample = component.sample(self._architecture, references)
         return _Part(component, component.served(module).eval(), spec_, sample, cases)
 
     def add(self, format_: Format, writer: Writer) -> None:
-        """Writes and checks the components in a format, then replays the golden clicks through them."""
+        """Writes and checks the components in a format, the cheapest first, then replays the golden clicks."""
         served = {}
-        for part in self._parts:
+        for part in sorted(self._parts, key=lambda part: part.component.weight):
             spec_ = format_.adapt(part.spec)
             if spec_ is not None:
-                served[part.component.name] = self._write_and_check(part, spec_, format_, writer)
+                path = _path(part.component.name, format_)
+                provide = self._reuse if path in self._staged.passed else self._write_and_check
+                served[part.component.name] = provide(part, spec_, format_, writer)
         with self._steps.step(f"{format_.name}: replaying the golden clicks") as step:
             step.result = str(self.golden.check(format_.file_name, served))
 
+    def _reuse(self, part: _Part, spec_: spec.ComponentSpec, format_: Format, writer: Writer) -> Served:
+        with self._steps.step(f"{format_.name}: reusing the {spec_.title} of an earlier run"):
+            artifact = writer.load(spec_, self._staged.folder / _path(part.component.name, format_))
+        return Served(artifact.run, {}, spec_.drift)
+
     def _write_and_check(self, part: _Part, spec_: spec.ComponentSpec, format_: Format, writer: Writer) -> Served:
-        path = self._staged / part.component.name / format_.file_name
+        name = _path(part.component.name, format_)
+        path = self._staged.folder / name
         path.parent.mkdir(exist_ok=True)
         cost = format_.cost * part.component.weight / 2
         title = spec_.title
@@ -141,16 +180,16 @@ class _Export:
             result = parity.check(artifact, spec_, part.cases, self._architecture.image_size, step.show)
             worst = max(value for case in result.differences.values() for value in case.values())
             step.result = f"largest difference {worst:.1e} of scale"
-        self.entries[f"{part.component.name}/{format_.file_name}"] = {
+        entry = {
             "format": format_.name,
-            "bytes": path.stat().st_size,
             "export_seconds": round(written - started, 2),
             "check_seconds": round(time.monotonic() - written, 2),
             "tolerances": spec_.tolerances,
             "differences": result.differences,
         }
         if result.minimum_mask_iou is not None:
-            self.entries[f"{part.component.name}/{format_.file_name}"]["minimum_mask_iou"] = result.minimum_mask_iou
+            entry["minimum_mask_iou"] = result.minimum_mask_iou
+        self._staged.add(name, entry)
         return Served(artifact.run, result.answers, spec_.drift)
 
 
@@ -171,6 +210,6 @@ def _report(checkpoint: Checkpoint, artifacts: Mapping[str, Any]) -> dict[str, A
         },
         "architecture": asdict(checkpoint.architecture),
         "artifacts": artifacts,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "versions": _versions(),
         "exported_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }

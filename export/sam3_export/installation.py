@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -24,8 +22,6 @@ EXPORTS = Path("sam3") / "exports"
 CURRENT = "current"
 REPORT = "export.json"
 SWAP_LOCK = ".swap.lock"
-_EXPORT_LOCK = ".export.lock"
-_STAGING = ".staging"
 
 
 def check_repository(repository: Path, model_names: tuple[str, ...]) -> None:
@@ -56,36 +52,13 @@ def check_space(folder: Path, needed: int) -> None:
         raise ExportError(f"{folder}: {needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free")
 
 
-@contextmanager
-def staging(repository: Path) -> Iterator[Path]:
-    """An empty folder for a new set; whatever is left in it at the end is deleted.
-
-    Raises:
-        ExportError: another export into this repository is running.
-    """
-    exports = repository / EXPORTS
-    exports.mkdir(exist_ok=True)
-    with (exports / _EXPORT_LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ExportError(f"{repository}: another sam3-export is running; wait until it has ended") from error
-        folder = exports / _STAGING
-        shutil.rmtree(folder, ignore_errors=True)  # left by an export that was killed
-        folder.mkdir()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def install(repository: Path, staged: Path, set_name: str, model_names: tuple[str, ...]) -> None:
-    """Makes the staged set the one that servers load, and deletes earlier sets."""
+    """Makes the staged set the one that servers load, and deletes earlier sets and what is left of the staging."""
     exports = repository / EXPORTS
     destination = exports / set_name
-    staged.rename(destination)
     with (exports / SWAP_LOCK).open("a") as lock:
         _wait_for_servers(lock)
+        staged.rename(destination)
         for model_name in model_names:
             target = Path("..") / EXPORTS / CURRENT / model_name
             _point(repository / model_name / "1", target)

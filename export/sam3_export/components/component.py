@@ -46,6 +46,8 @@ class Component:
         sample: the inputs that an artifact is traced on: a batch of two, because tracing bakes in a batch of one.
         weight: its time for one image or prompt, as a share of the image encoder's; for the time estimate.
         cached: whether the embedding cache keeps its outputs.
+        amplifies_rounding: whether some weights make rounding grow beyond the spec's tolerances in fp32, so that the
+            parity check has to widen them. That takes a run of all inputs in fp64.
     """
 
     name: str
@@ -56,3 +58,4 @@ class Component:
     served: Callable[[Any], nn.Module] = lambda module: module
     weight: float = 0.0
     cached: bool = False
+    amplifies_rounding: bool = False
