@@ -30,7 +30,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="sam3-export",
         description="Exports a SAM 3 checkpoint to the models that Triton serves.\n"
         "Compares every artifact with PyTorch, and installs them only if all agree; each\n"
-        "export replaces the installed one. Its report is export.json, beside the artifacts.",
+        "export replaces the installed one. Its report is export.json, beside the artifacts.\n\n"
+        "An export that fails or is interrupted keeps the files that have passed. The next one\n"
+        "of the same checkpoint, with the same versions, reuses them; any other deletes them.",
         epilog="formats:\n" + "\n".join(f"  {name:<18}{format_.description}" for name, format_ in FORMATS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -88,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _fail(f"{error.filename or options.repository}: no space left on the device")
         return _fail(f"{error.filename or options.repository}: {error.strerror or error}")
     except KeyboardInterrupt:
-        return _fail("interrupted; the repository is unchanged")
+        return _fail("interrupted; the installed models are unchanged")
     print(f"Installed in {options.repository}; the report is {folder / REPORT}")
     return 0
 

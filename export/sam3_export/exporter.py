@@ -40,7 +40,7 @@ def export(checkpoint: Checkpoint, repository: Path, format_names: Sequence[str]
 
     Raises:
         ExportError: the repository or this machine is unsuitable, or an artifact failed its check. In that case
-            nothing is installed.
+            nothing is installed, and the next export reuses the artifacts that had passed (see `staging`).
     """
     installation.check_repository(repository, MODEL_NAMES)
     writers = {FORMATS[name]: FORMATS[name].writer() for name in format_names}
@@ -51,7 +51,7 @@ def export(checkpoint: Checkpoint, repository: Path, format_names: Sequence[str]
         for format_ in writers
         for component in COMPONENTS
     }
-    with staging(repository, _key(checkpoint), costs) as staged:
+    with staging(repository, artifact_key(checkpoint), costs) as staged:
         parameter_bytes = sum(tensor.nbytes for tensor in checkpoint.model.state_dict().values())
         reused_bytes = sum(entry["bytes"] for entry in staged.passed.values())
         installation.check_space(staged.folder, len(writers) * parameter_bytes - reused_bytes)
@@ -74,7 +74,7 @@ def _path(model_name: str, format_: Format) -> str:
     return f"{model_name}/{format_.file_name}"
 
 
-def _key(checkpoint: Checkpoint) -> str:
+def artifact_key(checkpoint: Checkpoint) -> str:
     """A digest of everything that artifacts depend on: checkpoint, network, packages, and the code of this package."""
     facts = {
         "checkpoint": checkpoint.sha256,

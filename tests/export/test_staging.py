@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from repository import copy_repository
-from sam3_export import cli
+from sam3_export import checkpoint, cli, exporter
+from sam3_export.checkpoint import Checkpoint
 from sam3_export.components import image_encoder, mask_decoder
+from sam3_export.demo import CHECKPOINT
 from sam3_export.digests import sha256
 from sam3_export.errors import ExportError
 from sam3_export.staging import staging
@@ -104,6 +107,40 @@ def test_a_second_export_at_the_same_time_is_refused_and_spoils_nothing(reposito
         with pytest.raises(ExportError, match="another sam3-export"), staging(repository, "other", []):
             pass
         assert (staged.folder / DECODER).read_text() == "content"
+
+
+def _other_weights(loaded: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
+    return replace(loaded, sha256="0" * 64)
+
+
+def _other_sizes(loaded: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
+    return replace(loaded, architecture=replace(loaded.architecture, window_size=1))
+
+
+def _other_config(loaded: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
+    """A directory of transformers can state what `Architecture` does not."""
+    loaded.model.config.mask_decoder_config.hidden_act = "relu"
+    return loaded
+
+
+def _other_package(loaded: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
+    monkeypatch.setattr(exporter, "version", lambda name: "2" if name == "onnxruntime" else "1")
+    return loaded
+
+
+def _other_code(loaded: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
+    monkeypatch.setattr(exporter, "sha256", lambda paths: sha256([path for path in paths if path.name != "parity.py"]))
+    return loaded
+
+
+@pytest.mark.parametrize("change", [_other_weights, _other_sizes, _other_config, _other_package, _other_code])
+def test_the_key_depends_on_everything_that_makes_an_artifact(
+    change: Callable[[Checkpoint, pytest.MonkeyPatch], Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = checkpoint.load(str(CHECKPOINT), CHECKPOINT.with_suffix(".json"))
+    key = exporter.artifact_key(loaded)
+    assert exporter.artifact_key(checkpoint.load(str(CHECKPOINT), CHECKPOINT.with_suffix(".json"))) == key
+    assert exporter.artifact_key(change(loaded, monkeypatch)) != key
 
 
 @pytest.fixture(scope="module")
