@@ -174,3 +174,22 @@ def test_an_export_after_a_killed_one_reuses_what_had_passed(killed: Path, capsy
     assert report[DECODER] == record[DECODER]
     assert report[DECODER]["sha256"] == sha256([current / DECODER])
     assert not root(killed).exists()
+
+
+def test_an_export_that_was_refused_at_its_end_is_installed_without_writing_anything_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = copy_repository(tmp_path)
+    command = ["--formats", "torchscript", "--repository", str(repository)]
+    config = tmp_path / "ensemble_configs" / "torchscript" / "sam3_image_encoder.pbtxt"
+    right = config.read_text()
+    config.write_text(right.replace("TYPE_UINT8", "TYPE_UINT16"))
+    assert cli.main(command) == 1
+    assert "not fit for Triton's native backends" in capsys.readouterr().err
+    config.write_text(right)
+    monkeypatch.setattr("sam3_export.torchscript_formats.TorchScript.write", None)
+    assert cli.main(command) == 0
+    assert "torchscript: replaying the golden clicks: logits" in capsys.readouterr().err
+    current = repository / "sam3" / "exports" / "current"
+    assert {path.name for path in current.iterdir()} == {"export.json", "golden", *exporter.MODEL_NAMES}
+    assert len(json.loads((current / "export.json").read_text())["artifacts"]) == 2
