@@ -138,7 +138,7 @@ class _Export:
             if component.weight:
                 self._steps.measured((time.monotonic() - started) / (component.weight * cases[-1].batch))
         if component.amplifies_rounding:
-            spec_ = parity.widen(spec_, module, cases)
+            spec_ = parity.widen(spec_, module, cases, self._architecture.image_size)
         sample = component.sample(self._architecture, references)
         return _Part(component, component.served(module).eval(), spec_, sample, cases)
 

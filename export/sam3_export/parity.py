@@ -74,24 +74,32 @@ def check(
     return parity
 
 
-def widen(spec: ComponentSpec, module: nn.Module, cases: Sequence[Case]) -> ComponentSpec:
-    """The spec with tolerances wide enough for a right artifact of these weights.
+def widen(spec: ComponentSpec, module: nn.Module, cases: Sequence[Case], mask_size: int) -> ComponentSpec:
+    """The spec with bounds wide enough for a right artifact of these weights.
 
     How much rounding grows in a network depends on its weights. PyTorch's own answers in fp32 differ from those in fp64
-    by as much as a right artifact's do, so a tolerance is at least `_ROUNDING_FACTOR` times that difference. It is at
-    most the bound of the golden clicks, which would refuse the artifact anyway.
+    by as much as a right artifact's do, so a bound is at least `_ROUNDING_FACTOR` times that difference. It is at most
+    the bound of the golden clicks, which would refuse the artifact anyway.
 
     Args:
         spec: in fp32.
         module: in fp32, of which the cases are.
+        mask_size: as for `check`.
     """
     twin = copy.deepcopy(module).double()
-    own = dict.fromkeys(spec.tolerances, 0.0)
+    own, iou = dict.fromkeys(spec.tolerances, 0.0), 1.0
     for case in cases:
         exact = run_module(twin, spec, case.inputs)
         own = {name: max(own[name], _difference(exact[name], case.expected[name])) for name in own}
+        if "MASK_LOGITS" in exact:
+            iou = min(iou, mask_iou(exact["MASK_LOGITS"], case.expected["MASK_LOGITS"], mask_size))
     most = {name: min(_ROUNDING_FACTOR * own[name], spec.drift.logits) for name in own}
-    return replace(spec, tolerances={name: max(least, most[name]) for name, least in spec.tolerances.items()})
+    least_iou = max(1 - _ROUNDING_FACTOR * (1 - iou), spec.drift.mask_iou)
+    return replace(
+        spec,
+        tolerances={name: max(least, most[name]) for name, least in spec.tolerances.items()},
+        minimum_mask_iou=min(spec.minimum_mask_iou, least_iou),
+    )
 
 
 def mask_iou(left: np.ndarray, right: np.ndarray, size: int) -> float:

@@ -57,7 +57,8 @@ def _decoder(module: nn.Module, architecture: Architecture, references: Referenc
         for name, inputs in component.inputs(architecture, references)
     ]
     sample = component.sample(architecture, references)
-    return Decoder(module, parity.widen(spec, module, cases), cases, sample, architecture.image_size)
+    size = architecture.image_size
+    return Decoder(module, parity.widen(spec, module, cases, size), cases, sample, size)
 
 
 def _with_demonstration_weights() -> Decoder:
@@ -159,10 +160,11 @@ def test_weights_for_which_pytorch_itself_is_unstable_do_not_open_the_gate() -> 
     spec = ComponentSpec(
         model_name="unstable",
         title="unstable network",
-        inputs=(TensorSpec("X", "float32", (BATCH,)),),
-        outputs=(TensorSpec("Y", "float32", (BATCH,)),),
-        tolerances={"Y": 1e-4},
+        inputs=(TensorSpec("X", "float32", (BATCH, 1, 1, 1)),),
+        outputs=(TensorSpec("MASK_LOGITS", "float32", (BATCH, 1, 1, 1)),),
+        tolerances={"MASK_LOGITS": 1e-4},
     )
-    x = np.ones(1, np.float32)
-    widened = parity.widen(spec, Unstable(1, 1), [Case("a case", {"X": x}, {"Y": x})])
-    assert widened.tolerances == {"Y": FP32_DRIFT.logits}
+    x = np.ones((1, 1, 1, 1), np.float32)
+    widened = parity.widen(spec, Unstable(1, 1), [Case("a case", {"X": x}, {"MASK_LOGITS": x})], 1)
+    assert widened.tolerances == {"MASK_LOGITS": FP32_DRIFT.logits}
+    assert widened.minimum_mask_iou == FP32_DRIFT.mask_iou
