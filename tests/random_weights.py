@@ -1,5 +1,4 @@
-"""Random weights of a realistic scale. PyTorch's and transformers' own initial weights are so small that the mask
-decoder answers almost the same everywhere, and rounding does not grow in it."""
+"""Random weights of a chosen scale. With transformers' own initial weights rounding hardly grows in the decoder."""
 
 from __future__ import annotations
 
