@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -64,9 +65,9 @@ def _block(
 def _attend_to_tokens(attention: Sam3TrackerAttention, placed: Tensor, tokens: Tensor, bias: Tensor | None) -> Tensor:
     """Self-attention of tokens; `placed` are the tokens with their positions. Returns [B, P, T, C]."""
     query, key = (_split(attention, project(placed)) for project in (attention.q_proj, attention.k_proj))
-    scores = (query * attention.scaling @ key.transpose(3, 4)).float()
+    scores = _widened(query * attention.scaling @ key.transpose(3, 4))
     if bias is not None:
-        scores = scores + bias.float()
+        scores = scores + bias.to(scores.dtype)
     value = _split(attention, attention.v_proj(tokens))
     return _merged(attention, scores.softmax(4).to(value.dtype) @ value)
 
@@ -75,7 +76,7 @@ def _attend_to_pixels(attention: Sam3TrackerAttention, tokens: Tensor, located: 
     """Attention from tokens to pixels; `located` are the pixels with their positions. Returns [B, P, T, C]."""
     query = _split(attention, attention.q_proj(tokens))
     key = _split_pixels(attention, attention.k_proj, located)
-    scores = (query * attention.scaling @ key).float()
+    scores = _widened(query * attention.scaling @ key)
     value = _split_pixels(attention, attention.v_proj, pixels)
     return _merged(attention, scores.softmax(4).to(value.dtype) @ value.transpose(3, 4))
 
@@ -86,15 +87,20 @@ def _attend_from_pixels(
     """Attention from pixels to tokens; `placed` are the tokens with their positions. Returns [B, P, G, C]."""
     query = _split_pixels(attention, attention.q_proj, located)
     key = _split(attention, attention.k_proj(placed))
-    scores = (key * attention.scaling @ query).float()  # [B, P, heads, T, G]
+    scores = _widened(key * attention.scaling @ query)  # [B, P, heads, T, G]
     if bias is not None:
-        scores = scores + bias.float().transpose(3, 4)
+        scores = scores + bias.to(scores.dtype).transpose(3, 4)
     # A softmax over T, written out: for `softmax(3)`, ONNX Runtime would transpose.
     shares = (scores - scores.amax(3, keepdim=True)).exp()
     value = _split(attention, attention.v_proj(tokens))
     shares = (shares / shares.sum(3, keepdim=True)).to(value.dtype)
     attended = (value.transpose(3, 4) @ shares).flatten(2, 3)  # [B, P, D, G]
     return attention.o_proj(attended.transpose(2, 3))
+
+
+def _widened(scores: Tensor) -> Tensor:
+    """Attention scores for a softmax, which takes fp32 also where weights are fp16."""
+    return scores.float() if scores.dtype == torch.float16 else scores
 
 
 def _split(attention: Sam3TrackerAttention, tokens: Tensor) -> Tensor:
