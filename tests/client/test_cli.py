@@ -43,6 +43,7 @@ def test_wrong_arguments_are_reported(arguments: list[str], fault: str, capsys: 
         (["-o", "photo.png"], "-o photo.png would overwrite the photo"),
         (["--overlay", "./photo.png"], "--overlay photo.png would overwrite the photo"),
         (["--overlay", "mask.png"], "--overlay mask.png would overwrite the mask"),
+        (["--box", "1,2,3,4", "--box", "5,6,7,8"], "--point works with one --box at most"),
     ],
 )
 def test_output_paths_are_checked_first(

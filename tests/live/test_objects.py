@@ -16,6 +16,7 @@ import requests
 from observer import Observer
 from pictures import fresh_image
 from sam3_triton import AsyncSam3Client, InvalidInputError, Prediction, Prompt, Sam3Client
+from sam3_triton.cli import main
 
 PHOTO = golden.FOLDER / "coffee.png"  # 600 x 400
 TOLERANCE = 1e-4
@@ -187,6 +188,24 @@ def test_booleans_are_labels(gateway: str, path: str) -> None:
         assert booleans.content == numbers.content != all_foreground.content
     else:
         assert pngs(booleans.json()) == pngs(numbers.json()) != pngs(all_foreground.json())
+
+
+def test_more_objects_than_the_limit_are_400(gateway: str) -> None:
+    fault = post(gateway, 400, boxes=json.dumps(boxes(MAX_OBJECTS + 1).tolist())).json()["detail"]
+    assert fault == "33 objects, but a request may have at most 32: send several requests"
+    assert len(post(gateway, boxes=json.dumps(BOXES)).json()["objects"]) == 3
+
+
+def test_the_command_takes_several_boxes(server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = ["--box=" + ",".join(map(str, box)) for box in BOXES[:2]]
+    outputs = ["-o", str(tmp_path / "mask.png"), "--overlay", str(tmp_path / "overlay.png")]
+    assert main(["predict", str(PHOTO), *drawn, "--multimask", *outputs, "--url", server.grpc_url]) == 0
+    names = ["mask.png", "mask.2.png", "mask.3.png", "mask.box2.png", "mask.box2.2.png", "mask.box2.3.png"]
+    printed = capsys.readouterr().out.splitlines()
+    assert [Path(line.split("  ")[0]).name for line in printed] == [*names, "overlay.png"]
+    with Sam3Client(server.grpc_url) as client:
+        expected = [png for box in BOXES[:2] for png in client.predict(PHOTO, box=box, multimask=True).mask_pngs]
+    assert [(tmp_path / name).read_bytes() for name in names] == expected
 
 
 @pytest.mark.parametrize("points", ["[[700, 1]]", "[[-300, -200]]", "[[300, 200], [5000, 9000]]"])

@@ -36,7 +36,15 @@ def add_parser(commands: Any) -> None:
         choices=(0, 1),
         help="label of the --point before it: 1 foreground (default), 0 background",
     )
-    predict.add_argument("--box", type=numbers(4, "X1,Y1,X2,Y2"), metavar="X1,Y1,X2,Y2", help="a box in pixels")
+    predict.add_argument(
+        "--box",
+        dest="boxes",
+        action="append",
+        default=[],
+        type=numbers(4, "X1,Y1,X2,Y2"),
+        metavar="X1,Y1,X2,Y2",
+        help="a box in pixels; can be repeated, to segment several objects",
+    )
     predict.add_argument("--multimask", action="store_true", help="write three candidates instead of one mask")
     predict.add_argument(
         "-o",
@@ -44,13 +52,14 @@ def add_parser(commands: Any) -> None:
         type=Path,
         default=Path("mask.png"),
         metavar="PNG",
-        help="where to write the mask; further candidates get .2 and .3 before the suffix (default: %(default)s)",
+        help="where to write the mask; further candidates get .2 and .3 before the suffix, further boxes .box2 and so "
+        "on (default: %(default)s)",
     )
     predict.add_argument(
         "--overlay",
         type=Path,
         metavar="PNG",
-        help="where to write the photo with the mask and the prompt drawn over it",
+        help="where to write the photo with the best masks and the prompt drawn over it",
     )
     add_url(predict, "--url")
 
@@ -59,22 +68,34 @@ def run(options: argparse.Namespace) -> None:
     """Saves the masks and prints their paths.
 
     Raises:
-        InvalidInputError: an output has an unsupported suffix, or would overwrite the photo or the mask.
+        InvalidInputError: the prompt is invalid; or an output has an unsupported suffix, or would overwrite the photo
+            or the mask.
     """
     _check_outputs(options)
     points = [point[:2] for point in options.points or []]
     labels = [int(point[2]) for point in options.points or []]
-    prompt = Prompt.of(points, labels, options.box, multimask=options.multimask)
+    if points and len(options.boxes) > 1:
+        raise InvalidInputError("--point works with one --box at most")
+    boxes = options.boxes or [None]
+    prompts = [Prompt.of(points, labels, box, multimask=options.multimask) for box in boxes]
     image = EncodedImage.of(options.photo)
     with Sam3Client(options.url) as client:
-        prediction = client.segment(image, prompt, logits=False)
-    for rank, (png, score) in enumerate(zip(prediction.mask_pngs, prediction.scores, strict=True), start=1):
-        path = options.output if rank == 1 else options.output.with_suffix(f".{rank}{options.output.suffix}")
-        print(f"{save_mask(png, path)}  score {score:.3f}")
+        predictions = client.segment_objects(image, prompts, logits=False)
+    for number, prediction in enumerate(predictions, start=1):
+        for rank, (png, score) in enumerate(zip(prediction.mask_pngs, prediction.scores, strict=True), start=1):
+            print(f"{save_mask(png, _path(options.output, number, rank))}  score {score:.3f}")
     if options.overlay:
-        picture = overlay(open_image(image.data), prediction.masks[0], points, labels, options.box)
+        picture = open_image(image.data)
+        for prediction, box in zip(predictions, boxes, strict=True):
+            picture = overlay(picture, prediction.masks[0], points, labels, box)
         picture.save(options.overlay)
         print(options.overlay.absolute())
+
+
+def _path(output: Path, number: int, rank: int) -> Path:
+    """Where the mask of the box of this number and the candidate of this rank is written, both from 1."""
+    parts = [f".box{number}" * (number > 1), f".{rank}" * (rank > 1), output.suffix]
+    return output.with_suffix("".join(parts))
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
