@@ -34,7 +34,7 @@ REFUSED = {
     ),
     "instance_profile": (ENCODER, ("KIND_CPU", 'KIND_CPU profile: "0"'), "only supported for TensorRT models"),
     "warmup": (ENCODER, WARMUP, "missing required input(s) ['PIXELS']"),
-    "empty_axis": (CACHE, ("dims: [ 4 ]", "dims: [ 0 ]"), "model input 'BOX' dimension must be integer >= 1"),
+    "empty_axis": (CACHE, ("dims: [ -1, 4 ]", "dims: [ -1, 0 ]"), "model input 'BOXES' dimension must be integer >= 1"),
     # Ensembles.
     "instances": (
         ENCODE,
