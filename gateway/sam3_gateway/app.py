@@ -76,6 +76,8 @@ def create_app(settings: Settings, backend: Backend) -> FastAPI:
         description="Send an image and clicks, get masks. If an API key is set, each POST must send it in X-API-Key.",
         redoc_url=None,
         lifespan=lifespan,
+        # The mask inputs of several objects are megabytes of text, and Starlette's own limit is 1 MiB.
+        form_limits={"max_part_size": settings.max_body_bytes},
     )
     # The guard limits the body and holds it in memory, so a copy on disk would only cost time.
     MultiPartParser.spool_max_size = settings.max_body_bytes

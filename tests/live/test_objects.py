@@ -163,6 +163,14 @@ def test_the_gateway_refines_several_objects(gateway: str) -> None:
     assert len(pngs(by_mask)) == 1
 
 
+def test_the_masks_of_many_objects_are_one_large_field(gateway: str) -> None:
+    drawn = json.dumps(boxes(MAX_OBJECTS).tolist())
+    first = post(gateway, boxes=drawn, logits="true").json()
+    masks = json.dumps([each["candidates"][0]["low_res_logits"] for each in first["objects"]])
+    assert len(masks) > 1 << 20
+    assert len(post(gateway, boxes=drawn, mask_input=masks).json()["objects"]) == MAX_OBJECTS
+
+
 @pytest.mark.parametrize("masks", ["rle", "polygons"])
 def test_objects_come_in_every_format(gateway: str, masks: str) -> None:
     together = post(gateway, boxes=json.dumps(BOXES), masks=masks).json()
