@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from sam3_export.architecture import Architecture
+from sam3_export.candidates import in_order_of
 from sam3_export.components import Case, References, image_encoder, mask_decoder
 from sam3_export.components.click_prompts import (
     BACKGROUND,
@@ -165,6 +166,7 @@ class GoldenClicks:
 
 
 def _drift(found: Arrays, expected: Arrays) -> Drift:
+    found = in_order_of(expected, found)
     logits, wanted = _clamped(found["MASK_LOGITS"]), _clamped(expected["MASK_LOGITS"])
     return Drift(
         logits=_of_scale(logits, wanted),

