@@ -29,8 +29,8 @@ class Scenario:
     TRACE = "click trace"
     TOGETHER = "first clicks together"
     UPLOAD = "image upload"
-    BOXES_TOGETHER = "20 boxes in one request"
-    BOXES_APART = "20 boxes in 20 requests"
+    BOXES_TOGETHER = "boxes in one request"
+    BOXES_APART = "boxes one by one"
 
 
 class Tool:

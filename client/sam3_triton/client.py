@@ -62,7 +62,7 @@ class Sam3Client:
         self._probing.close()
 
     def model(self) -> ServedModel:
-        """Returns the model that the server runs. It sends no image, and the answer takes no encoder.
+        """Returns the model that the server runs. Sends no image and runs no network.
 
         Raises:
             ServerUnavailableError, DeadlineExceededError, PredictionError: the server did not answer, or it failed.

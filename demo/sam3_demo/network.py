@@ -35,10 +35,6 @@ def fresh(image_size: int) -> Sam3TrackerModel:
     """A network for pictures of `image_size` pixels, with its initial weights, in training mode."""
     model = replace(DEMO, image_size=image_size).build()
     initialise(model)
-    for module in model.modules():
-        if hasattr(module, "config"):
-            # For heads of six channels, PyTorch's fused attention takes twice as long as plain matrix products.
-            module.config._attn_implementation = "eager"
     return model.train()
 
 

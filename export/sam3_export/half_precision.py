@@ -20,8 +20,9 @@ def half(module: nn.Module, own_softmax: bool) -> nn.Module:
     """A copy of `ImageEncoder` or `MaskDecoder` in fp16.
 
     Args:
-        own_softmax: writes attention out as two products with a softmax in fp32 between them. Otherwise attention is
-            PyTorch's `scaled_dot_product_attention`, whose kernels keep the softmax in fp32 themselves.
+        own_softmax: writes the encoder's attention out as two products with a softmax in fp32 between them. Otherwise
+            it is PyTorch's `scaled_dot_product_attention`, whose kernels keep the softmax in fp32 themselves. The
+            decoder's is always written out (`components/two_way.py`).
     """
     twin = copy.deepcopy(module)
     kept = set(_kept_in_fp32(twin))

@@ -17,7 +17,7 @@ from sam3_gateway.segmenter import Segmenter
 
 IMAGE = f"An image file in one of the accepted formats. By default: {DEFAULT.replace(',', ', ')}"
 _POINTS = "JSON [[x, y], …] or flat [x, y, …], in pixels of the image, origin top left"
-_LABELS = "JSON list, or one number: 1 or true foreground, 0 or false background. Default: all foreground"
+_LABELS = "JSON list, or one value: 1 or true foreground, 0 or false background. Default: all foreground"
 FAULTS: dict[int | str, dict[str, Any]] = {
     400: {"model": Fault, "description": "The image or the prompt is invalid; `detail` names the fault."},
     401: {"model": Fault, "description": "The API key is missing or wrong, if the gateway has one."},

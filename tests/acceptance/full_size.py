@@ -1,7 +1,7 @@
 """SAM 3's own size, from a checkpoint to a mask: `make full-size-check`.
 
 Writes a file in the layout of `sam3.pt` with seeded random weights, exports it by the command that users type, serves
-it, clicks, and compares the mask with that of the PyTorch modules. About twenty minutes on two cores, 16 GB of memory,
+it, clicks, and compares the mask with that of the PyTorch modules. About twenty minutes on two cores, 18 GB of memory,
 10 GB of disk. What it writes stays in `out/full-size`.
 """
 

@@ -65,7 +65,8 @@ def check_size(prompt: Prompt, max_objects: int) -> None:
     """Checks that the decoder's memory for a prompt is bounded.
 
     Raises:
-        PromptError: the prompt has more than `max_objects` objects, or more points than so many full prompts.
+        PromptError: the prompt has more than `max_objects` objects, or more points than the largest of `SLOT_COUNTS`
+            for each of that many objects.
     """
     objects = max(
         (len(part) for part in (prompt.points, prompt.boxes, prompt.mask_input) if part is not None), default=0
