@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import golden
+import golden_concepts
 import pytest
 from repository import copy_repository, free_ports
 
@@ -31,6 +32,12 @@ def exported_unstable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[golden.Case], Path]:
     """The repository with the weights that a golden case needs."""
     return lambda case: _repository(tmp_path_factory, case.weights)
+
+
+@pytest.fixture(scope="session")
+def exported_concepts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The golden checkpoint with concept prompts, in fp32 and fp16."""
+    return _repository(tmp_path_factory, "golden_concepts")
 
 
 @pytest.fixture(scope="session")
@@ -86,11 +93,12 @@ def _export_demo(folder: Path) -> None:
     _export(folder, "--formats", ",".join(FORMATS))
 
 
-def _export_golden(folder: Path, checkpoint: Path) -> None:
+def _export_golden(folder: Path, checkpoint: Path, config: Path = golden.CONFIG, formats: str = "") -> None:
     with pytest.MonkeyPatch.context() as patch:
         # PyTorch exports a model of SAM 3's own size differently from a tiny one; use that path here, too.
         patch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 0)
-        _export(folder, "--checkpoint", str(checkpoint), "--config", str(golden.CONFIG))
+        chosen = ["--formats", formats] if formats else []
+        _export(folder, "--checkpoint", str(checkpoint), "--config", str(config), *chosen)
 
 
 def _export(folder: Path, *arguments: str) -> None:
@@ -102,6 +110,12 @@ def _export(folder: Path, *arguments: str) -> None:
 # Each writes its repository into a folder.
 _EXPORTS: dict[str, Callable[[Path], None]] = {
     "golden": partial(_export_golden, checkpoint=golden.CHECKPOINT),
+    "golden_concepts": partial(
+        _export_golden,
+        checkpoint=golden_concepts.CHECKPOINT,
+        config=golden_concepts.CONFIG,
+        formats="onnx,onnx-fp16,torchscript,torchscript-fp16",
+    ),
     "demo": _export_demo,
     "unstable": partial(_export_unstable, cases=golden.FOLDER, source=golden.CHECKPOINT),
     "golden_31": partial(_export_golden, checkpoint=golden.CHECKPOINT_31),

@@ -1,4 +1,4 @@
-"""The reference cases of Meta's own implementation, for SAM 3 and SAM 3.1 (tests/data/golden*/README.md)."""
+"""The reference cases of Meta's own implementation for clicks (tests/data/golden*/README.md)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ CONFIG = FOLDER / "sam3_tiny.json"
 # SAM 3.1, of the same sizes, with two of the same photos.
 FOLDER_31 = FOLDER.with_name("golden_31")
 CHECKPOINT_31 = FOLDER_31 / "sam3.1_tiny.pt"
+# SAM 3 with both halves; golden_concepts.py has its other cases.
+FOLDER_CONCEPTS = FOLDER.with_name("golden_concepts")
+FOLDERS = FOLDER, FOLDER_31, FOLDER_CONCEPTS
 
 # Tolerances: Pillow's resize differs from Meta's by up to one grey level.
 SCORE_TOLERANCE = 1e-3
@@ -28,7 +31,7 @@ class Case:
     """One prompt on one photo, and Meta's answer, best score first."""
 
     name: str
-    folder: Path  # FOLDER or FOLDER_31
+    folder: Path  # one of the three above
     photo: Path
     prompt: dict[str, Any]  # keyword arguments of Sam3Client.predict
     scores: np.ndarray
@@ -56,7 +59,9 @@ def document(folder: Path = FOLDER) -> dict[str, Any]:
 def cases(folder: Path = FOLDER) -> list[Case]:
     """All cases of a release."""
     with np.load(folder / "reference.npz") as reference:
-        return [_case(entry, folder, reference) for entry in document(folder)["cases"]]
+        content = document(folder)
+        entries = content["click_cases"] if folder == FOLDER_CONCEPTS else content["cases"]
+        return [_case(entry, folder, reference) for entry in entries]
 
 
 def case(name: str) -> Case:

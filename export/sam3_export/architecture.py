@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sam3_export.concepts import ConceptArchitecture
 from sam3_export.errors import ExportError
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ class Architecture:
 
     Units are pixels (`image_size`, `pretrain_image_size`, `patch_size`), patches
     (`window_size`) and channels (the sizes of layers).
+
+    Attributes:
+        concepts: the sizes of the half that finds every instance of a concept; None if it is missing or not exported.
     """
 
     image_size: int = 1008
@@ -36,10 +40,13 @@ class Architecture:
     fpn_hidden_size: int = 256
     decoder_mlp_size: int = 2048
     layer_norm_eps: float = META_LAYER_NORM_EPS
+    concepts: ConceptArchitecture | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if field.name == "concepts":
+                continue
             if field.name == "global_attn_indexes":
                 layers = range(self.num_hidden_layers)
                 if not all(isinstance(index, int) and index in layers for index in value):
@@ -73,23 +80,24 @@ class Architecture:
     def from_json(cls, path: Path) -> Architecture:
         """Reads a JSON object with any of this class's fields; the other fields keep their defaults.
 
+        They may also be one level deeper, in `config`, beside `concepts`.
+
         Raises:
             ExportError: the file is missing or is not JSON, or has an unknown key or an invalid value.
         """
-        try:
-            values = json.loads(path.read_text())
-        except OSError as error:
-            raise ExportError(f"{path}: {error.strerror or error}") from error
-        except ValueError as error:
-            raise ExportError(f"{path}: not a JSON file ({error})") from error
-        if not isinstance(values, dict):
-            raise ExportError(f"{path}: expected a JSON object of sizes, found {type(values).__name__}")
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise ExportError(f"{path}: unknown key {', '.join(unknown)}")
+        values = _object(path)
+        concepts = values.pop("concepts", None)
+        if "config" in values:
+            sizes = values.pop("config")
+            _check_keys(values, set(), path)
+            values = sizes
+        _check_keys(values, {field.name for field in fields(cls)}, path)
         try:
             if "global_attn_indexes" in values:
                 values["global_attn_indexes"] = tuple(values["global_attn_indexes"])
+            if concepts is not None:
+                _check_keys(concepts, {field.name for field in fields(ConceptArchitecture)}, path)
+                values["concepts"] = ConceptArchitecture(**concepts)
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise ExportError(f"{path}: {error}") from error
@@ -152,3 +160,23 @@ class Architecture:
             },
         )
         return Sam3TrackerModel(config).eval()
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise ExportError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ExportError(f"{path}: not a JSON file ({error})") from error
+    if not isinstance(values, dict):
+        raise ExportError(f"{path}: expected a JSON object of sizes, found {type(values).__name__}")
+    return values
+
+
+def _check_keys(values: Any, known: set[str], path: Path) -> None:
+    if not isinstance(values, dict):
+        raise ExportError(f"{path}: expected a JSON object of sizes, found {type(values).__name__}")
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ExportError(f"{path}: unknown key {', '.join(unknown)}")

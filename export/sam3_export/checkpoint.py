@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam3_export import sam3_layout
+from sam3_export import concept_layout, sam3_layout
 from sam3_export.architecture import Architecture
+from sam3_export.concepts import ConceptArchitecture, ConceptNetwork
 from sam3_export.digests import sha256
 from sam3_export.errors import ExportError
 from sam3_export.sam3_layout import Layout
@@ -28,6 +30,7 @@ class Checkpoint:
     Attributes:
         release: "SAM 3" or "SAM 3.1".
         sha256: of the file, in hex; of a directory, of its weight files in the order of their names.
+        concepts: the half that finds every instance of a concept; None if it is missing or not wanted.
     """
 
     model: Sam3TrackerModel
@@ -35,6 +38,13 @@ class Checkpoint:
     release: str
     source: str
     sha256: str
+    concepts: ConceptNetwork | None = None
+
+    @property
+    def parameters(self) -> int:
+        """The number of weights of everything that is exported."""
+        networks = [self.model, *([self.concepts] if self.concepts is not None else [])]
+        return sum(weight.numel() for network in networks for weight in network.parameters())
 
     @property
     def sigmoid_scores(self) -> bool:
@@ -42,26 +52,27 @@ class Checkpoint:
         return bool(self.model.mask_decoder.iou_prediction_head.sigmoid_output)
 
 
-def load(source: str, config: Path | None = None) -> Checkpoint:
+def load(source: str, config: Path | None = None, concepts: bool | None = None) -> Checkpoint:
     """Loads a checkpoint in fp32 on the CPU.
 
     Args:
         source: a file in the layout of `sam3.pt` or `sam3.1_multiplex.pt`; a directory saved by transformers, or a hub
             id, of SAM 3.
         config: JSON file with the sizes of the network, if a file's network is not of SAM 3's size.
+        concepts: whether to load the half that finds every instance of a concept; None: if it is there.
 
     Raises:
         ExportError: the file or directory cannot be read, lacks a tensor or has one of the wrong shape.
     """
     path = Path(source)
     if path.is_dir():
-        return _load_directory(path, source, config)
+        return _load_directory(path, source, config, concepts)
     if path.exists() or not _HUB_ID.fullmatch(source) or path.suffix in (".pt", ".pth"):
-        return _load_file(path, Architecture.from_json(config) if config else Architecture())
-    return _load_directory(_download(source), source, config)
+        return _load_file(path, Architecture.from_json(config) if config else Architecture(), concepts)
+    return _load_directory(_download(source), source, config, concepts)
 
 
-def _load_file(path: Path, architecture: Architecture) -> Checkpoint:
+def _load_file(path: Path, architecture: Architecture, concepts: bool | None) -> Checkpoint:
     tensors = _read_tensors(path)
     layout = sam3_layout.recognise(tensors)
     if layout is None:
@@ -71,37 +82,81 @@ def _load_file(path: Path, architecture: Architecture) -> Checkpoint:
     # Meta's code builds the score head of both releases from one class, with or without a sigmoid.
     model.mask_decoder.iou_prediction_head.sigmoid_output = layout.sigmoid_scores
     model.load_state_dict(_state(path, tensors, layout, model.state_dict()))
-    return Checkpoint(model, architecture, layout.release, str(path), sha256([path]))
+    architecture, network = _concepts_of_file(path, tensors, architecture, concepts)
+    return Checkpoint(model, architecture, layout.release, str(path), sha256([path]), network)
+
+
+def _concepts_of_file(
+    path: Path, tensors: Mapping[str, Tensor], architecture: Architecture, wanted: bool | None
+) -> tuple[Architecture, ConceptNetwork | None]:
+    """The sizes of what is exported, and the half that finds every instance of a concept."""
+    if not _has_concepts(str(path), concept_layout.is_in(tensors), wanted):
+        return replace(architecture, concepts=None), None
+    sizes = architecture.concepts or ConceptArchitecture()
+    network = sizes.build(architecture)
+    network.load_state_dict(_concept_state(path, tensors, network.state_dict()))
+    return replace(architecture, concepts=sizes), network
+
+
+def _has_concepts(source: str, present: bool, wanted: bool | None) -> bool:
+    if wanted and not present:
+        raise ExportError(f"{source}: has no concept prompts (no key begins with {concept_layout.PREFIX})")
+    return present if wanted is None else wanted
 
 
 def _state(
     path: Path, tensors: Mapping[str, Tensor], layout: Layout, parameters: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """The tensors of a file in fp32, by the names and with the shapes of the network's parameters."""
+    return _tensors(
+        path,
+        parameters,
+        read=lambda key: sam3_layout.read(tensors, key, layout),
+        names=lambda key: sam3_layout.metas_names(key, layout),
+        expected=f"{layout.file_name} ({layout.release})",
+    )
+
+
+def _concept_state(path: Path, tensors: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Like `_state`, for the concept half, which has the same names in both releases."""
+    return _tensors(
+        path,
+        parameters,
+        read=lambda key: concept_layout.read(tensors, key),
+        names=lambda key: (concept_layout.metas_name(key),),
+        expected="a checkpoint with concept prompts; without them, export with --components clicks",
+    )
+
+
+def _tensors(
+    path: Path,
+    parameters: Mapping[str, Tensor],
+    read: Callable[[str], Tensor],
+    names: Callable[[str], tuple[str, ...]],
+    expected: str,
+) -> dict[str, Tensor]:
     state = {}
     missing = set()
     for key, parameter in parameters.items():
-        names = ", ".join(sam3_layout.metas_names(key, layout))
+        told = ", ".join(names(key))
         try:
-            tensor = sam3_layout.read(tensors, key, layout)
+            tensor = read(key)
             shape = tuple(tensor.shape)
         except KeyError as error:
             missing.add(error.args[0])
             continue
         except (IndexError, RuntimeError, AttributeError, TypeError) as error:
-            raise ExportError(f"{path}: {names} cannot be read ({error})") from error
+            raise ExportError(f"{path}: {told} cannot be read ({error})") from error
         if shape != tuple(parameter.shape):
             raise ExportError(
-                f"{path}: {names} has the wrong shape for {key}: {shape}, "
+                f"{path}: {told} has the wrong shape for {key}: {shape}, "
                 f"not {tuple(parameter.shape)}; pass the sizes of this checkpoint with --config"
             )
         state[key] = tensor.float()
     if missing:
         first, *others = sorted(missing)
         more = f" and {len(others)} more" if others else ""
-        raise ExportError(
-            f"{path}: lacks the key {first}{more}; expected the layout of {layout.file_name} ({layout.release})"
-        )
+        raise ExportError(f"{path}: lacks the key {first}{more}; expected the layout of {expected}")
     return state
 
 
@@ -137,7 +192,7 @@ def _download(hub_id: str) -> Path:
         raise ExportError(f"{hub_id}: no such file, and the Hugging Face Hub does not provide it ({reason})") from error
 
 
-def _load_directory(directory: Path, source: str, config: Path | None) -> Checkpoint:
+def _load_directory(directory: Path, source: str, config: Path | None, concepts: bool | None) -> Checkpoint:
     from torch import nn
     from transformers import Sam3TrackerModel
     from transformers.utils import logging
@@ -162,4 +217,26 @@ def _load_directory(directory: Path, source: str, config: Path | None) -> Checkp
     for module in model.vision_encoder.backbone.modules():
         if isinstance(module, nn.LayerNorm):
             module.eps = architecture.layer_norm_eps
-    return Checkpoint(model, architecture, sam3_layout.SAM3.release, source, sha256(weights))
+    architecture, network = _concepts_of_directory(directory, source, architecture, concepts)
+    return Checkpoint(model, architecture, sam3_layout.SAM3.release, source, sha256(weights), network)
+
+
+def _concepts_of_directory(
+    directory: Path, source: str, architecture: Architecture, wanted: bool | None
+) -> tuple[Architecture, ConceptNetwork | None]:
+    # The config of a directory with both halves, such as that of facebook/sam3, describes each separately.
+    present = "detector_config" in json.loads((directory / "config.json").read_text())
+    if not _has_concepts(source, present, wanted):
+        return architecture, None
+    # `from transformers import Sam3Model` would want torchvision, which nothing here uses.
+    from transformers.models.sam3.modeling_sam3 import Sam3Model
+
+    model, info = Sam3Model.from_pretrained(directory, output_loading_info=True)
+    if missing := sorted(info["missing_keys"]):
+        raise ExportError(f"{source}: lacks the key {missing[0]} (missing: {len(missing)})")
+    sizes = ConceptArchitecture.of_model(model)
+    network = ConceptNetwork(model.config, architecture.layer_norm_eps).eval()
+    state = model.state_dict()
+    names = {key: key.replace("levels.", "vision_encoder.neck.fpn_layers.") for key in network.state_dict()}
+    network.load_state_dict({key: state[name].float() for key, name in names.items()})
+    return replace(architecture, concepts=sizes), network

@@ -16,6 +16,22 @@ from sam3_export.installation import REPORT
 _USUAL_FORMATS = tuple(format_.name for format_ in FORMATS.values() if format_.usual)
 
 
+# What `--components` may name. Concept prompts need the image encoder of the clicks.
+_COMPONENTS = ("clicks", "concepts")
+
+
+def _components(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in _COMPONENTS]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(
+            f"unknown component {', '.join(unknown) or repr(text)}; choose from {', '.join(_COMPONENTS)}"
+        )
+    if "clicks" not in names:
+        raise argparse.ArgumentTypeError("concepts need clicks, with which they share the image encoder")
+    return names
+
+
 def _formats(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     unknown = [name for name in names if name not in FORMATS]
@@ -59,6 +75,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LIST",
         help=f"formats to write, separated by commas; see below (default: {','.join(_USUAL_FORMATS)})",
     )
+    parser.add_argument(
+        "--components",
+        type=_components,
+        metavar="LIST",
+        help="clicks, or clicks,concepts. Concepts are texts and example boxes, of which SAM 3 finds every instance; "
+        "with them an image takes twice as much of the server's cache (default: what the checkpoint has)",
+    )
     return parser
 
 
@@ -79,9 +102,10 @@ def main(arguments: list[str] | None = None) -> int:
     steps = Steps()
     try:
         with steps.step(f"Reading {options.checkpoint}") as step:
-            loaded = checkpoint.load(options.checkpoint, options.config)
-            parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
-            step.result = f"{loaded.release}, {parameters / 1e6:.1f} M parameters"
+            concepts = None if options.components is None else "concepts" in options.components
+            loaded = checkpoint.load(options.checkpoint, options.config, concepts)
+            prompts = "clicks" if loaded.concepts is None else "clicks and concepts"
+            step.result = f"{loaded.release}, {prompts}, {loaded.parameters / 1e6:.1f} M parameters"
         folder = exporter.export(loaded, options.repository, options.formats, steps)
     except ExportError as error:
         return _fail(str(error))

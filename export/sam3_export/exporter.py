@@ -20,7 +20,7 @@ from torch import nn
 from sam3_export import golden_clicks, installation, native_backends, parity, spec
 from sam3_export.artifacts import Writer, cast, run_module
 from sam3_export.checkpoint import Checkpoint
-from sam3_export.components import COMPONENTS, Case, Component
+from sam3_export.components import Case, Component, components_of
 from sam3_export.digests import sha256
 from sam3_export.errors import ExportError
 from sam3_export.formats import FORMATS, Format
@@ -29,7 +29,6 @@ from sam3_export.progress import Steps
 from sam3_export.spec import Arrays
 from sam3_export.staging import Staged, staging
 
-MODEL_NAMES = tuple(component.name for component in COMPONENTS)
 # In images through the PyTorch encoder, like `Format.cost`: a batch of one and a batch of two.
 _REFERENCE_COST = 3.0
 _PACKAGES = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
@@ -42,20 +41,21 @@ def export(checkpoint: Checkpoint, repository: Path, format_names: Sequence[str]
         ExportError: the repository or this machine is unsuitable, or an artifact failed its check. In that case
             nothing is installed, and the next export reuses the artifacts that had passed (see `staging`).
     """
-    installation.check_repository(repository, MODEL_NAMES)
+    components = components_of(checkpoint.architecture)
+    model_names = tuple(component.name for component in components)
+    installation.check_repository(repository, model_names)
     writers = {FORMATS[name]: FORMATS[name].writer() for name in format_names}
     for writer in writers.values():
-        writer.check_machine(sum(weight.numel() for weight in checkpoint.model.parameters()))
+        writer.check_machine(checkpoint.parameters)
     costs = {
         _path(component.name, format_): format_.cost * component.weight
         for format_ in writers
-        for component in COMPONENTS
+        for component in components
     }
     with staging(repository, artifact_key(checkpoint), costs) as staged:
-        parameter_bytes = sum(tensor.nbytes for tensor in checkpoint.model.state_dict().values())
         reused_bytes = sum(entry["bytes"] for entry in staged.passed.values())
-        installation.check_space(staged.folder, len(writers) * parameter_bytes - reused_bytes)
-        steps.plan(_REFERENCE_COST + sum(cost for path, cost in costs.items() if path not in staged.passed))
+        installation.check_space(staged.folder, len(writers) * 4 * checkpoint.parameters - reused_bytes)
+        steps.plan(_reference_cost(components) + sum(cost for path, cost in costs.items() if path not in staged.passed))
         work = _Export(checkpoint, staged, steps)
         for format_, writer in writers.items():
             work.add(format_, writer)
@@ -65,8 +65,12 @@ def export(checkpoint: Checkpoint, repository: Path, format_names: Sequence[str]
         _check_for_native_backends(repository, staged.folder)
         now = datetime.datetime.now(datetime.timezone.utc)
         set_name = f"{now:%Y%m%dT%H%M%S.%f}-{checkpoint.sha256[:8]}"
-        installation.install(repository, staged.folder, set_name, MODEL_NAMES)
+        installation.install(repository, staged.folder, set_name, model_names)
     return repository / installation.EXPORTS / installation.CURRENT
+
+
+def _reference_cost(components: Sequence[Component]) -> float:
+    return _REFERENCE_COST * sum(component.weight for component in components)
 
 
 def _path(model_name: str, format_: Format) -> str:
@@ -117,8 +121,9 @@ class _Export:
         references: dict[str, list[Case]] = {}
         modules: dict[str, Callable[[Arrays], Arrays]] = {}
         self._parts = []
-        with steps.step("Computing reference answers with PyTorch", _REFERENCE_COST):
-            for component in COMPONENTS:
+        components = components_of(self._architecture)
+        with steps.step("Computing reference answers with PyTorch", _reference_cost(components)):
+            for component in components:
                 self._parts.append(self._part(component, references, modules))
             self.golden = golden_clicks.GoldenClicks(self._architecture, references, modules)
 
@@ -129,7 +134,7 @@ class _Export:
         modules: dict[str, Callable[[Arrays], Arrays]],
     ) -> _Part:
         """Builds a component, and adds its cases to the references and its PyTorch module to the modules."""
-        module, spec_ = component.module(self._checkpoint.model).eval(), component.spec(self._architecture)
+        module, spec_ = component.module(self._checkpoint).eval(), component.spec(self._architecture)
         run = modules[component.name] = partial(run_module, module, spec_)
         cases = references[component.name] = []
         for name, inputs in component.inputs(self._architecture, references):
@@ -194,13 +199,21 @@ class _Export:
 
 
 def _report(checkpoint: Checkpoint, artifacts: Mapping[str, Any]) -> dict[str, Any]:
-    specs = {component: component.spec(checkpoint.architecture) for component in COMPONENTS}
+    architecture = checkpoint.architecture
+    specs = {component: component.spec(architecture) for component in components_of(architecture)}
+    sizes = asdict(architecture)
+    concepts = {}
+    if architecture.concepts is None:
+        del sizes["concepts"]
+    else:
+        concepts = {"concepts": {"queries": architecture.concepts.num_queries}}  # read by sam3_embedding_cache
     return {
         "image_size": checkpoint.architecture.image_size,  # read by sam3_preprocess
         "interface": spec.INTERFACE,  # read by sam3_embedding_cache
         "features": [  # read by sam3_embedding_cache
             tensor.name for component, one in specs.items() if component.cached for tensor in one.outputs
         ],
+        **concepts,
         "components": {one.model_name: one.title for one in specs.values()},  # read by sam3-serve, sam3 doctor
         "checkpoint": {
             "source": Path(checkpoint.source).name,
@@ -208,7 +221,7 @@ def _report(checkpoint: Checkpoint, artifacts: Mapping[str, Any]) -> dict[str, A
             "model": checkpoint.release,
             "sigmoid_scores": checkpoint.sigmoid_scores,
         },
-        "architecture": asdict(checkpoint.architecture),
+        "architecture": sizes,
         "artifacts": artifacts,
         "versions": _versions(),
         "exported_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -126,7 +126,10 @@ class GoldenClicks:
             ParityError: a drift beyond the bounds.
         """
         encoder, decoder = served.get(image_encoder.NAME), served.get(mask_decoder.NAME)
-        features = self._features if encoder is None else encoder.answer(self._picture)
+        features = self._features
+        if encoder is not None:
+            answer = encoder.answer(self._picture)
+            features = {name: answer[name] for name in features}
         bounds = FP32_DRIFT if encoder is None else encoder.drift
         drifts = []
         for click, answer in zip(CLICKS, self._answers, strict=True):

@@ -1,7 +1,8 @@
 """Converts a component to fp16, except where rounding would show.
 
-These stay in fp32: layer norms, the softmax of attention, coordinates and their encodings (buffers, not weights), the
-score head, and the logits and scores that a caller gets. Features between encoder and decoder are fp16.
+These stay in fp32: layer and group norms, the softmax of attention, coordinates and their encodings (buffers, not
+weights), the layers that compute coordinates, scores and presence, and what a caller gets of these. Features between
+encoder and decoders are fp16.
 """
 
 from __future__ import annotations
@@ -14,10 +15,24 @@ import torch
 from torch import Tensor, nn
 
 _FP32_SOFTMAX = "sam3_fp32_softmax"
+_NORMS = nn.LayerNorm, nn.GroupNorm
+# Of the mask decoder, then of the concept detector.
+_FP32_PARTS = {
+    "iou_prediction_head",
+    "box_head",
+    "presence_head",
+    "ref_point_head",
+    "reference_points",
+    "box_rpb_embed_x",
+    "box_rpb_embed_y",
+    "boxes_direct_project",
+    "boxes_pos_enc_project",
+    "scoring",
+}
 
 
 def half(module: nn.Module, own_softmax: bool) -> nn.Module:
-    """A copy of `ImageEncoder` or `MaskDecoder` in fp16.
+    """A copy of a component's module in fp16.
 
     Args:
         own_softmax: writes the encoder's attention out as two products with a softmax in fp32 between them. Otherwise
@@ -32,7 +47,7 @@ def half(module: nn.Module, own_softmax: bool) -> nn.Module:
         for weight in part.parameters(recurse=False):
             weight.data = weight.data.half()
     for part in twin.modules():
-        if isinstance(part, nn.LayerNorm):
+        if isinstance(part, _NORMS):
             part.register_forward_pre_hook(_to_fp32)
             part.register_forward_hook(_to_fp16)
     if own_softmax:
@@ -42,7 +57,7 @@ def half(module: nn.Module, own_softmax: bool) -> nn.Module:
 
 def _kept_in_fp32(module: nn.Module) -> Iterator[nn.Module]:
     for name, part in module.named_modules():
-        if isinstance(part, nn.LayerNorm) or "iou_prediction_head" in name.split("."):
+        if isinstance(part, _NORMS) or _FP32_PARTS.intersection(name.split(".")):
             yield part
 
 

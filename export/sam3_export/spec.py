@@ -15,6 +15,7 @@ import numpy as np
 INTERFACE = 4
 # Dynamic axes, whose length depends on the request; every other axis is a number.
 BATCH, OBJECTS, POINTS, MASK_INPUTS, MASKS = "batch", "objects", "points", "mask_inputs", "masks"
+BOXES, INSTANCES = "boxes", "instances"
 Axis = str | int
 # Values of tensors, by name.
 Arrays = dict[str, np.ndarray]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sam3_triton import Sam3Client
 
-CASES = golden.cases() + golden.cases(golden.FOLDER_31)
+CASES = [case for folder in golden.FOLDERS for case in golden.cases(folder)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.weights}-{case.name}")

@@ -12,7 +12,7 @@ from sam3_export.architecture import Architecture
 from sam3_export.spec import Arrays, ComponentSpec
 
 if TYPE_CHECKING:
-    from transformers import Sam3TrackerModel
+    from sam3_export.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Component:
 
     name: str
     spec: Callable[[Architecture], ComponentSpec]
-    module: Callable[[Sam3TrackerModel], nn.Module]
+    module: Callable[[Checkpoint], nn.Module]
     inputs: Callable[[Architecture, References], Sequence[tuple[str, Arrays]]]
     sample: Callable[[Architecture, References], Arrays]
     served: Callable[[Any], nn.Module] = lambda module: module

@@ -1,4 +1,4 @@
-"""The image encoder: turns pixels into the features that the mask decoder needs."""
+"""The image encoder: turns pixels into the features that mask decoder and concept detector need."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 NAME = "sam3_image_encoder"
 FEATURES = ("HIGH_RES_FEATURES_0", "HIGH_RES_FEATURES_1", "IMAGE_EMBEDDING")
+# Of the trunk, before any neck: what the concept detector needs.
+BACKBONE_FEATURES = "BACKBONE_FEATURES"
 # Meta normalises grey levels as (x / 255 - 0.5) / 0.5.
 PIXEL_MEAN = PIXEL_STD = 0.5
 # Every format sends and caches features in fp16, which halves memory and copies. They are compared with PyTorch's in
@@ -38,15 +40,17 @@ _PARITY_SEED = 1000
 
 
 class ImageEncoder(nn.Module):
-    """Turns pixels into the features that the mask decoder needs.
+    """Turns pixels into the features that the mask decoder needs, and those that the concept detector needs.
 
     Args of `forward`: `pixels` uint8 [B, S, S, 3], RGB, at the network's resolution.
     Returns: (high_res_features_0 [B, C/8, 4g, 4g], high_res_features_1 [B, C/4, 2g, 2g],
     image_embedding [B, C, g, g]), of the weights' dtype, where g = S / patch size; C = 256 and g = 72 for SAM 3.
+    With concepts also backbone_features [B, D, g, g]; D = 1024 for SAM 3.
     """
 
-    def __init__(self, model: Sam3TrackerModel) -> None:
+    def __init__(self, model: Sam3TrackerModel, for_concepts: bool = False) -> None:
         super().__init__()
+        self.for_concepts = for_concepts
         self.backbone = model.vision_encoder.backbone
         # A directory saved by transformers has a fourth level (x 1/2), which the tracker does not use.
         self.levels = nn.ModuleList(model.vision_encoder.neck.fpn_layers[:3])
@@ -54,7 +58,7 @@ class ImageEncoder(nn.Module):
         self.conv_s1 = model.mask_decoder.conv_s1
         self.no_memory_embedding = model.no_memory_embedding
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
         scaled = (pixels.permute(0, 3, 1, 2).float() / 255 - PIXEL_MEAN) / PIXEL_STD
         scaled = scaled.to(self.conv_s0.weight.dtype)
@@ -64,7 +68,12 @@ class ImageEncoder(nn.Module):
         grid = scaled.shape[-1] // self.backbone.config.patch_size
         patches = tokens.reshape(-1, grid, grid, tokens.shape[-1]).permute(0, 3, 1, 2)
         fine, middle, coarse = (level(patches) for level in self.levels)
-        return self.conv_s0(fine), self.conv_s1(middle), coarse + self.no_memory_embedding.reshape(1, -1, 1, 1)
+        embeddings = (
+            self.conv_s0(fine),
+            self.conv_s1(middle),
+            coarse + self.no_memory_embedding.reshape(1, -1, 1, 1),
+        )
+        return (*embeddings, patches) if self.for_concepts else embeddings
 
 
 class ServedImageEncoder(nn.Module):
@@ -74,10 +83,9 @@ class ServedImageEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """See `ImageEncoder`."""
-        fine, middle, coarse = self.encoder(pixels)
-        return fine.half(), middle.half(), coarse.half()
+        return tuple(feature.half() for feature in self.encoder(pixels))
 
 
 def features(architecture: Architecture) -> tuple[TensorSpec, ...]:
@@ -87,19 +95,28 @@ def features(architecture: Architecture) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(name, "float16", (BATCH, *shape)) for name, shape in zip(FEATURES, shapes, strict=True))
 
 
+def backbone_features(architecture: Architecture) -> TensorSpec:
+    """The features of the trunk: an output of the image encoder, and an input of the concept detector."""
+    grid = architecture.grid_size
+    return TensorSpec(BACKBONE_FEATURES, "float16", (BATCH, architecture.hidden_size, grid, grid))
+
+
 def spec(architecture: Architecture) -> ComponentSpec:
     """The spec of `ServedImageEncoder`, in the order of its arguments and results."""
     size = architecture.image_size
     outputs = features(architecture)
+    if architecture.concepts is not None:
+        outputs = (*outputs, backbone_features(architecture))
+    names = [tensor.name for tensor in outputs]
     return ComponentSpec(
         model_name=NAME,
         title="image encoder",
         inputs=(TensorSpec("PIXELS", "uint8", (BATCH, size, size, 3)),),
         outputs=outputs,
-        tolerances=dict.fromkeys(FEATURES, TOLERANCE),
+        tolerances=dict.fromkeys(names, TOLERANCE),
         variants={
-            "fp16": Bounds(dict.fromkeys(FEATURES, FP16_TOLERANCE), drift=FP16_DRIFT),
-            "int8": Bounds(dict.fromkeys(FEATURES, INT8_TOLERANCE), drift=INT8_DRIFT),
+            "fp16": Bounds(dict.fromkeys(names, FP16_TOLERANCE), drift=FP16_DRIFT),
+            "int8": Bounds(dict.fromkeys(names, INT8_TOLERANCE), drift=INT8_DRIFT),
         },
     )
 
@@ -115,7 +132,7 @@ def _sample(architecture: Architecture, references: References) -> Arrays:
 COMPONENT = Component(
     name=NAME,
     spec=spec,
-    module=ImageEncoder,
+    module=lambda checkpoint: ImageEncoder(checkpoint.model, checkpoint.concepts is not None),
     served=ServedImageEncoder,
     inputs=_inputs,
     sample=_sample,

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sam3_export.architecture import Architecture
 from sam3_export.components import click_prompts, image_encoder
+from sam3_export.components.attention import hide
 from sam3_export.components.click_prompts import EMPTY
 from sam3_export.components.component import Component, References
 from sam3_export.components.two_way import two_way
@@ -41,9 +42,6 @@ FP16_LOGIT_TOLERANCE, FP16_SCORE_TOLERANCE = 2e-2, 1e-2
 FP16_MINIMUM_MASK_IOU = 0.98
 # Differs from the seed of the sample that an artifact is traced on.
 _PARITY_SEED = 1000
-# Added to the attention scores of an empty slot, so that its softmax weight is exactly 0. It is well within the range
-# of fp16 and, unlike -inf, cannot produce NaN.
-_HIDDEN = -1e4
 
 
 class MaskDecoder(nn.Module):
@@ -135,8 +133,7 @@ class MaskDecoder(nn.Module):
         tokens = torch.cat([decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight])
         bias = None
         if empty is not None:
-            hidden = torch.zeros_like(empty, dtype=pixels.dtype).masked_fill(empty, _HIDDEN)
-            bias = F.pad(hidden, (len(tokens), 0))[:, :, None, None]
+            bias = F.pad(hide(empty, pixels.dtype), (len(tokens), 0))[:, :, None, None]
         tokens = torch.cat([tokens.expand(batch, objects, -1, -1), sparse], dim=2)
         positions = _rows(self.image_positions).unsqueeze(1).to(pixels.dtype)
         tokens, pixels = two_way(decoder.transformer, tokens, pixels, positions, bias)
@@ -230,4 +227,11 @@ def _sample(architecture: Architecture, references: References) -> Arrays:
     return {**features, **click_prompts.prompts(architecture, shape, seed=0)}
 
 
-COMPONENT = Component(name=NAME, spec=spec, module=MaskDecoder, inputs=_inputs, sample=_sample, amplifies_rounding=True)
+COMPONENT = Component(
+    name=NAME,
+    spec=spec,
+    module=lambda checkpoint: MaskDecoder(checkpoint.model),
+    inputs=_inputs,
+    sample=_sample,
+    amplifies_rounding=True,
+)

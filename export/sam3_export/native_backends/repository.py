@@ -10,6 +10,9 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from sam3_export import installation
+from sam3_export.installation import CONCEPTS
+
 DEFAULT_PROFILE = "default"
 PROFILES = "ensemble_configs"
 # The backends whose models sam3-export writes.
@@ -95,23 +98,32 @@ def profiles(repository: Path) -> list[str]:
 def load(repository: Path, profile: str, artifacts: Path | None) -> tuple[dict[str, Model], list[Fault]]:
     """Every model of the repository under a profile, by name, and a fault for each config that cannot be parsed.
 
+    The models of concept prompts, and the configs that a profile has for them, count if the set includes them.
+
     `artifacts`, if given, has a folder for each exported model, which replaces the model's version folder.
     """
     root = repository.resolve().parent
+    exported = artifacts or repository.resolve() / installation.EXPORTS / installation.CURRENT
+    folders = {path.parent.name: path.parent for path in sorted(repository.resolve().glob("*/config.pbtxt"))}
+    of_concepts = {path.parent.name: path.parent for path in (repository.resolve() / CONCEPTS).glob("*/config.pbtxt")}
+    folders = {name: folder for name, folder in folders.items() if name not in of_concepts}
+    configs = [root / PROFILES / profile]
+    if any((exported / name).is_dir() for name in of_concepts):
+        folders |= of_concepts
+        configs.insert(0, root / PROFILES / profile / CONCEPTS.name)
     models: dict[str, Model] = {}
     faults = []
-    for default in sorted(repository.resolve().glob("*/config.pbtxt")):
-        name = default.parent.name
-        own = root / PROFILES / profile / f"{name}.pbtxt"
-        path = own if own.is_file() else default
+    for name, folder in sorted(folders.items()):
+        own = (path / f"{name}.pbtxt" for path in configs)
+        path = next((path for path in own if path.is_file()), folder / "config.pbtxt")
         label = str(path.relative_to(root))
         try:
             config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
         except text_format.ParseError as error:
             faults.append(Fault(label, name, "", f"Triton cannot parse this config ({error})"))
         else:
-            folder = default.parent / "1"
+            version = folder / "1"
             if artifacts is not None and config.backend in EXPORTED:
-                folder = artifacts / name
-            models[name] = Model(name, label, config, folder)
+                version = artifacts / name
+            models[name] = Model(name, label, config, version)
     return models, faults
