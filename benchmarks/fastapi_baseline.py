@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 import torch
 import uvicorn
+from binary_masks import to_png
 from fastapi import FastAPI, File, Form, Response
 from image_preprocess import decode, to_network_pixels
-from mask_postprocess import to_mask, to_png
+from mask_postprocess import to_mask
 from sam3_export import checkpoint as checkpoints
 from sam3_export.components.click_prompts import FOREGROUND, PADDING
 from sam3_export.components.image_encoder import ImageEncoder

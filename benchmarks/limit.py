@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import onnxruntime
 import tritonclient.grpc as triton
+from binary_masks import to_png
 from image_preprocess import decode, to_network_pixels
-from mask_postprocess import to_mask, to_png
+from mask_postprocess import to_mask
 from prompts import Prompt, lay_out
 
 from benchmarks.clicks import Click

@@ -1,4 +1,7 @@
-"""Profiles: the configs in `ensemble_configs/<profile>/`, which replace the repository's own in one deployment."""
+"""Profiles: the configs in `ensemble_configs/<profile>/`, which replace the repository's own in one deployment.
+
+Those in `ensemble_configs/<profile>/concepts/` apply only to a repository with concept prompts, and there come first.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from pathlib import Path
 
 from sam3_server.cores import usable_cores
 from sam3_server.errors import ServerError
-from sam3_server.layout import CURRENT
+from sam3_server.layout import CONCEPT_MODEL, CURRENT
 
 CONFIGS = "ensemble_configs"
+_FOR_CONCEPTS = "concepts"
 # ONNX Runtime reads 0 as all cores of the host, even in a container that may use only some of them.
 _ALL_CORES = re.compile(r'(key: *"intra_op_thread_count" *value *\{ *string_value: *")0(")')
 
@@ -28,6 +32,8 @@ def lay_out(repository: Path, profile: str, folder: Path) -> None:
     """
     repository = repository.resolve()
     configs = _configs(repository.parent / CONFIGS, profile)
+    if (repository / CONCEPT_MODEL).is_dir():
+        configs |= _by_model(repository.parent / CONFIGS / profile / _FOR_CONCEPTS)
     for config in configs.values():
         if not (repository / config.stem).is_dir():
             raise ServerError(f"{config} is for a model that {repository} does not have")
@@ -57,8 +63,12 @@ def _for_this_export(config: str, repository: Path) -> str:
 
 def _configs(profiles: Path, profile: str) -> dict[str, Path]:
     """A profile's configs, by model."""
-    configs = {config.stem: config for config in (profiles / profile).glob("*.pbtxt")}
+    configs = _by_model(profiles / profile)
     if not configs:
         known = sorted(entry.name for entry in profiles.glob("*") if entry.is_dir()) or ["none"]
         raise ServerError(f"no profile {profile!r} in {profiles}; there are: {', '.join(known)}")
     return configs
+
+
+def _by_model(folder: Path) -> dict[str, Path]:
+    return {config.stem: config for config in folder.glob("*.pbtxt")}

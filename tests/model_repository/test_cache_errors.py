@@ -17,6 +17,7 @@ def test_what_sam3_preprocess_refuses_is_the_callers_fault() -> None:
     [
         ("invalid image: it is empty (0 bytes)", ErrorKind.INVALID_ARG),
         ("Failed for execute the inference request. Model 'sam3_encode' is not ready.", ErrorKind.UNAVAILABLE),
+        ("Failed for execute the inference request. Model 'sam3_encode_concepts' is not ready.", ErrorKind.UNAVAILABLE),
         ("Server not ready", ErrorKind.UNAVAILABLE),
         ("sam3_preprocess failed; the server's log says why", ErrorKind.INTERNAL),
         ("Model 'sam3_image_encoder' is not ready", ErrorKind.INTERNAL),
@@ -32,6 +33,7 @@ def test_the_message_of_a_failed_encode_gives_its_kind(message: str, kind: Error
     ("message", "told"),
     [
         ("in ensemble 'sam3_encode', invalid image: it is empty", "invalid image: it is empty"),
+        ("in ensemble 'sam3_encode_concepts', invalid image: it is empty", "invalid image: it is empty"),
         ("in ensemble 'sam3', in ensemble 'sam3_encode', Server not ready", "Server not ready"),
         ("no free slot in ensemble 'sam3_encode', sorry", "no free slot in ensemble 'sam3_encode', sorry"),
     ],

@@ -9,14 +9,22 @@ import pytest
 from google.protobuf import text_format
 from repository import PROJECT
 from sam3_export.architecture import Architecture
-from sam3_export.components import COMPONENTS as ALL
-from sam3_export.components import image_encoder, mask_decoder
+from sam3_export.components import components_of, image_encoder, mask_decoder
+from sam3_export.concepts import ConceptArchitecture
 from sam3_export.formats import FORMATS, Format
+from sam3_export.spec import ComponentSpec
 from tritonclient.grpc import model_config_pb2
 
-CONFIGS = sorted((PROJECT / "model_repository").glob("*/config.pbtxt"))
+REPOSITORY = PROJECT / "model_repository"
+CONCEPTS = sorted((REPOSITORY / "sam3" / "concepts").glob("*/config.pbtxt"))
+# Without the links that an export with concept prompts makes.
+CONFIGS = sorted(path for path in REPOSITORY.glob("*/config.pbtxt") if not path.parent.is_symlink()) + CONCEPTS
 PROFILES = sorted((PROJECT / "ensemble_configs").glob("*/*.pbtxt"))
-COMPONENTS = {component.name: component.spec(Architecture()) for component in ALL}
+PROFILES_WITH_CONCEPTS = sorted((PROJECT / "ensemble_configs").glob("*/concepts/*.pbtxt"))
+COMPONENTS, COMPONENTS_WITH_CONCEPTS = (
+    {component.name: component.spec(sizes) for component in components_of(sizes)}
+    for sizes in (Architecture(), Architecture(concepts=ConceptArchitecture()))
+)
 GPU_PROFILES = ("gpu", "tensorrt", "torchscript-gpu")
 TYPES = {
     "float32": "TYPE_FP32",
@@ -31,13 +39,24 @@ def parse(path: Path) -> model_config_pb2.ModelConfig:
     return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
 
 
-ENSEMBLES = [path.parent.name for path in CONFIGS if parse(path).platform == "ensemble"]
+ENSEMBLES = {path.parent.name: parse(path) for path in CONFIGS if parse(path).platform == "ensemble"}
+# Those of concept prompts use the encoder's fourth output.
+CONCEPT_ENSEMBLES = {path.parent.name for path in CONCEPTS} & ENSEMBLES.keys()
 CACHE = "sam3_embedding_cache"
 
 
 def steps_of(ensemble: str) -> list[str]:
-    config = parse(PROJECT / "model_repository" / ensemble / "config.pbtxt")
-    return [step.model_name for step in config.ensemble_scheduling.step]
+    return [step.model_name for step in ENSEMBLES[ensemble].ensemble_scheduling.step]
+
+
+def config_of(model: str, profile: str, concepts: bool) -> model_config_pb2.ModelConfig:
+    """The config that a profile serves a model with, in a repository with or without concept prompts."""
+    folder = PROJECT / "ensemble_configs" / profile
+    paths = [folder / f"{model}.pbtxt", REPOSITORY / model / "config.pbtxt"]
+    if concepts:
+        paths.insert(0, folder / "concepts" / f"{model}.pbtxt")
+        paths.append(REPOSITORY / "sam3" / "concepts" / model / "config.pbtxt")
+    return parse(next(path for path in paths if path.is_file()))
 
 
 def identify(path: Path) -> str:
@@ -64,15 +83,17 @@ def test_a_config_says_its_name_and_its_profile(path: Path) -> None:
     assert config.parameters["profile"].string_value == "default"
 
 
-@pytest.mark.parametrize("path", PROFILES, ids=identify)
+@pytest.mark.parametrize("path", PROFILES + PROFILES_WITH_CONCEPTS, ids=identify)
 def test_a_profile_is_for_a_model_and_says_its_name(path: Path) -> None:
     config = parse(path)
     assert config.name == path.stem
-    assert (PROJECT / "model_repository" / path.stem / "config.pbtxt").is_file()
-    assert config.parameters["profile"].string_value == path.parent.name
+    with_concepts = path in PROFILES_WITH_CONCEPTS
+    assert path.stem in {one.parent.name for one in CONFIGS if with_concepts or one not in CONCEPTS}
+    profile = path.parents[1] if with_concepts else path.parent
+    assert config.parameters["profile"].string_value == profile.name
 
 
-@pytest.mark.parametrize("path", CONFIGS + PROFILES, ids=identify)
+@pytest.mark.parametrize("path", CONFIGS + PROFILES + PROFILES_WITH_CONCEPTS, ids=identify)
 def test_instances_batches_and_delays_are_explicit(path: Path) -> None:
     config = parse(path)
     assert re.search(r"^max_batch_size:", path.read_text(), re.MULTILINE)
@@ -83,7 +104,9 @@ def test_instances_batches_and_delays_are_explicit(path: Path) -> None:
         assert "max_queue_delay_microseconds" in path.read_text()
 
 
-@pytest.mark.parametrize("path", [path for path in CONFIGS + PROFILES if path_is_onnx(path)], ids=identify)
+@pytest.mark.parametrize(
+    "path", [path for path in CONFIGS + PROFILES + PROFILES_WITH_CONCEPTS if path_is_onnx(path)], ids=identify
+)
 def test_onnx_configs_leave_the_tensors_to_the_model_file(path: Path) -> None:
     # The native backend refuses a fixed axis written as -1, and configs must not contain sizes.
     config = parse(path)
@@ -91,10 +114,18 @@ def test_onnx_configs_leave_the_tensors_to_the_model_file(path: Path) -> None:
     assert not config.output
 
 
-@pytest.mark.parametrize("path", [path for path in PROFILES if parse(path).backend == "pytorch"], ids=identify)
-def test_torchscript_configs_give_the_specs_tensors_in_its_order(path: Path) -> None:
-    config = parse(path)
-    component = format_of(config).adapt(COMPONENTS[config.name])
+@pytest.mark.parametrize("concepts", [False, True], ids=["clicks", "concepts"])
+@pytest.mark.parametrize("profile", ["torchscript", "torchscript-gpu"])
+def test_torchscript_configs_give_the_specs_tensors_in_its_order(profile: str, concepts: bool) -> None:
+    for name, spec in (COMPONENTS_WITH_CONCEPTS if concepts else COMPONENTS).items():
+        config = config_of(name, profile, concepts)
+        assert config.backend == "pytorch"
+        compare(config, format_of(config).adapt(spec))
+
+
+def compare(config: model_config_pb2.ModelConfig, component: ComponentSpec | None) -> None:
+    """Checks that a config declares a component's tensors in its order."""
+    assert component is not None
     for declared, tensors in ((config.input, component.inputs), (config.output, component.outputs)):
         assert [tensor.name for tensor in declared] == [tensor.name for tensor in tensors]
         for found, wanted in zip(declared, tensors, strict=True):
@@ -104,23 +135,25 @@ def test_torchscript_configs_give_the_specs_tensors_in_its_order(path: Path) -> 
                 assert length in (-1, axis) if isinstance(axis, int) else length == -1
 
 
+@pytest.mark.parametrize("concepts", [False, True], ids=["clicks", "concepts"])
 @pytest.mark.parametrize("profile", ["default", *sorted({path.parent.name for path in PROFILES})])
-def test_features_have_one_dtype_in_every_config(profile: str) -> None:
-    def config_of(model: str) -> model_config_pb2.ModelConfig:
-        path = PROJECT / "ensemble_configs" / profile / f"{model}.pbtxt"
-        return parse(path if path.is_file() else PROJECT / "model_repository" / model / "config.pbtxt")
-
-    encoder, decoder = (
-        format_of(config_of(model)).adapt(COMPONENTS[model]) or COMPONENTS[model]
-        for model in (image_encoder.NAME, mask_decoder.NAME)
-    )
-    for name in image_encoder.FEATURES:
-        (written,) = [tensor.dtype for tensor in encoder.outputs if tensor.name == name]
-        (read,) = [tensor.dtype for tensor in decoder.inputs if tensor.name == name]
+def test_features_have_one_dtype_in_every_config(profile: str, concepts: bool) -> None:
+    specs = {
+        name: format_of(config_of(name, profile, concepts)).adapt(spec) or spec
+        for name, spec in (COMPONENTS_WITH_CONCEPTS if concepts else COMPONENTS).items()
+    }
+    passed = [  # written by the encoder; read by, and on the way through
+        *((name, mask_decoder.NAME, ("sam3_encode", CACHE)) for name in image_encoder.FEATURES),
+        *([("BACKBONE_FEATURES", "sam3_concept_detector", ("sam3_encode_concepts", CACHE))] if concepts else ()),
+    ]
+    for name, reader, models in passed:
+        (written,) = [tensor.dtype for tensor in specs[image_encoder.NAME].outputs if tensor.name == name]
+        (read,) = [tensor.dtype for tensor in specs[reader].inputs if tensor.name == name]
         assert read == written
-        for model in ("sam3_encode", "sam3_embedding_cache"):
-            (declared,) = [tensor.data_type for tensor in config_of(model).output if tensor.name == name]
-            assert model_config_pb2.DataType.Name(declared) == TYPES[written], f"{model}: {name}"
+        for model in models:
+            declared = config_of(model, profile, concepts).output
+            (found,) = [tensor.data_type for tensor in declared if tensor.name == name]
+            assert model_config_pb2.DataType.Name(found) == TYPES[written], f"{model}: {name}"
 
 
 def test_profiles_for_gpus_differ_only_in_encoder_and_decoder() -> None:
@@ -134,8 +167,8 @@ def test_profiles_for_gpus_differ_only_in_encoder_and_decoder() -> None:
 @pytest.mark.parametrize("profile", GPU_PROFILES)
 def test_profiles_for_gpus_use_one_gpu(profile: str) -> None:
     # The cache passes features on in the memory of its own GPU.
-    for model in (*COMPONENTS, "sam3_embedding_cache"):
-        (group,) = parse(PROJECT / "ensemble_configs" / profile / f"{model}.pbtxt").instance_group
+    for model in (*COMPONENTS_WITH_CONCEPTS, CACHE):
+        (group,) = config_of(model, profile, concepts=True).instance_group
         assert group.kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
         assert list(group.gpus) == [0]
 
@@ -151,28 +184,52 @@ def test_tensorrt_gets_the_shapes_of_sam3() -> None:
     assert {name: tuple(tensor.dims) for name, tensor in warmup.inputs.items()} == {pixels.name: pixels.axes[1:]}
 
 
-def test_ensembles_use_the_tensors_of_the_spec() -> None:
-    used: dict[str, set[str]] = {model: set() for model in COMPONENTS}
-    for name in ENSEMBLES:
-        for step in parse(PROJECT / "model_repository" / name / "config.pbtxt").ensemble_scheduling.step:
+@pytest.mark.parametrize("concepts", [False, True], ids=["clicks", "concepts"])
+def test_ensembles_use_the_tensors_of_the_spec(concepts: bool) -> None:
+    specs = COMPONENTS_WITH_CONCEPTS if concepts else COMPONENTS
+    used: dict[str, set[str]] = {model: set() for model in specs}
+    for name, config in ENSEMBLES.items():
+        if not concepts and name in CONCEPT_ENSEMBLES:
+            continue
+        for step in config.ensemble_scheduling.step:
             if step.model_name in used:
                 used[step.model_name] |= {*step.input_map, *step.output_map}
-    for model, component in COMPONENTS.items():
+    for model, component in specs.items():
+        if model == "sam3_text_encoder":  # sam3_text_cache calls it
+            continue
         assert used[model] == {tensor.name for tensor in (*component.inputs, *component.outputs)}
 
 
 @pytest.mark.parametrize("name", ENSEMBLES)
 def test_no_tensor_is_both_input_and_output_of_an_ensemble(name: str) -> None:
     # Otherwise Triton answers with the input, and then with an error.
-    config = parse(PROJECT / "model_repository" / name / "config.pbtxt")
+    config = ENSEMBLES[name]
     assert not {tensor.name for tensor in config.input} & {tensor.name for tensor in config.output}
 
 
 @pytest.mark.parametrize("name", [name for name in ENSEMBLES if CACHE in steps_of(name)])
 def test_the_cache_comes_first_and_takes_all_inputs(name: str) -> None:
     # Triton assigns a skipped step's inputs to the first step, so the first step must never be skipped.
-    config = parse(PROJECT / "model_repository" / name / "config.pbtxt")
-    first, *others = config.ensemble_scheduling.step
+    config = ENSEMBLES[name]
+    first = config.ensemble_scheduling.step[0]
     assert first.model_name == CACHE
     assert set(first.input_map.values()) == {tensor.name for tensor in config.input}
-    assert not {name for step in others for name in step.input_map.values()} & {tensor.name for tensor in config.input}
+
+
+@pytest.mark.parametrize("name", [name for name in ENSEMBLES if CACHE in steps_of(name)])
+def test_every_output_needs_the_cache(name: str) -> None:
+    # Otherwise a request for the others alone would skip it.
+    steps = ENSEMBLES[name].ensemble_scheduling.step
+    made_with_it = set(steps[0].output_map.values())
+    for step in steps[1:]:
+        if made_with_it & set(step.input_map.values()):
+            made_with_it |= set(step.output_map.values())
+    assert {tensor.name for tensor in ENSEMBLES[name].output} <= made_with_it
+
+
+@pytest.mark.parametrize("name", ENSEMBLES)
+def test_no_output_of_an_ensemble_is_also_the_input_of_a_step(name: str) -> None:
+    # When that step is skipped, Triton takes the output for unwanted.
+    config = ENSEMBLES[name]
+    read = {value for step in config.ensemble_scheduling.step for value in step.input_map.values()}
+    assert not {tensor.name for tensor in config.output} & read

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cache_errors import EncodeError, ErrorKind
+from concept_prompts import ConceptPrompt
 from embedding_cache import EmbeddingCache, Limits
 from embedding_service import EmbeddingService, Question
 from image_embedding import ImageEmbedding
@@ -92,13 +93,16 @@ class Desk:
         image: bytes | None = None,
         claimed_id: bytes | None = None,
         prompt: Prompt | None = None,
+        wanted: tuple[str, ...] = (FEATURE, "CACHE_HIT", "IMAGE_ID"),
         timeout_us: int = 0,
         channel: RecordingChannel | None = None,
     ) -> RecordingChannel:
         """Passes a request to the service, and returns the channel that receives the answer."""
         channel = channel or RecordingChannel()
-        reply = Reply(channel, (FEATURE, "CACHE_HIT", "IMAGE_ID"), MODEL, timeout_us, self.log.append, self.clock)
-        self.service.answer(reply, lambda: Question(image, claimed_id, prompt or Prompt()))
+        reply = Reply(
+            channel, (FEATURE, "POINT_COORDS", "CACHE_HIT", "IMAGE_ID"), MODEL, timeout_us, self.log.append, self.clock
+        )
+        self.service.answer(reply, lambda: Question(image, claimed_id, prompt or Prompt(), ConceptPrompt()))
         return channel
 
     def _hit_tensors(self, embedding: ImageEmbedding) -> dict[str, Any]:
@@ -235,8 +239,10 @@ def test_an_answer_that_cannot_be_sent_becomes_an_error(desk: Desk) -> None:
 
 
 def test_a_prompt_that_does_not_fit_the_image_concerns_its_caller_alone(desk: Desk) -> None:
-    wrong = desk.ask(b"image", prompt=Prompt(points=np.array([[[99, 1]]], np.float32)))
-    right = desk.ask(b"image", prompt=Prompt(points=np.array([[[9, 1]]], np.float32)))
+    wrong, right = (
+        desk.ask(b"image", prompt=Prompt(points=np.array([[[x, 1]]], np.float32)), wanted=("POINT_COORDS",))
+        for x in (99, 9)
+    )
     desk.turns.run()
     assert [kind for _, kind in wrong.errors] == [ErrorKind.INVALID_ARG]
     assert len(right.answers) == 1

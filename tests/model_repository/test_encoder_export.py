@@ -31,6 +31,11 @@ def test_features_and_model_are_those_of_the_report(report: Path, model_folder: 
     assert read_export(model_folder) == EncoderExport(("IMAGE_EMBEDDING", "HIGH_RES_FEATURES_0"), "SAM 3.1", "0123")
 
 
+def test_concepts_are_those_of_the_report(report: Path, model_folder: Path) -> None:
+    report.write_text(json.dumps({**GOOD, "concepts": {"queries": 200}}))
+    assert read_export(model_folder).queries == 200
+
+
 def test_the_interface_is_the_exporters() -> None:
     assert spec.INTERFACE == INTERFACE
 
@@ -61,6 +66,10 @@ def test_artifacts_of_another_interface_are_refused(report: Path, model_folder: 
                 {"features": []},
                 {"features": "IMAGE_EMBEDDING"},
                 {"features": ["IMAGE_EMBEDDING", 1]},
+                {"concepts": {}},
+                {"concepts": {"queries": "200"}},
+                {"concepts": {"queries": 0}},
+                {"concepts": 200},
                 {"checkpoint": None},
                 {"checkpoint": "SAM 3.1"},
                 {"checkpoint": {"sha256": "0123"}},

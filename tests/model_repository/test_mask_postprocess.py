@@ -5,7 +5,8 @@ import io
 import cv2
 import numpy as np
 import pytest
-from mask_postprocess import HOLE_LOGIT, clamp, fill_holes, to_mask, to_png
+from binary_masks import to_png
+from mask_postprocess import HOLE_LOGIT, clamp, fill_holes, to_mask
 from PIL import Image
 
 

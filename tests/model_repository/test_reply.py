@@ -5,20 +5,29 @@ from typing import Any
 import numpy as np
 import pytest
 from cache_errors import ErrorKind
+from concept_prompts import ConceptPrompt
 from image_embedding import ImageEmbedding
 from prompts import Prompt
 from recording_channel import RecordingChannel
 from reply import Reply
 
-EMBEDDING = ImageEmbedding(
-    {"HIGH_RES_FEATURES_0": np.zeros((1, 2, 8, 6), np.float16), "IMAGE_EMBEDDING": np.zeros((1, 4, 2, 2), np.float16)},
-    np.array([30, 40], np.int32),
+FEATURES = {
+    "HIGH_RES_FEATURES_0": np.zeros((1, 2, 8, 6), np.float16),
+    "IMAGE_EMBEDDING": np.zeros((1, 4, 2, 2), np.float16),
+}
+EMBEDDING = ImageEmbedding(FEATURES, np.array([30, 40], np.int32))
+WITH_CONCEPTS = ImageEmbedding(
+    {**FEATURES, "BACKBONE_FEATURES": np.zeros((1, 16, 2, 2), np.float16)}, EMBEDDING.original_size
 )
 PROMPT = Prompt(points=np.array([[[10, 15]]], np.float32))
 MODEL = np.array([b"SAM 3.1", b"0123"], np.object_)
 SMALL = {
     "POINT_COORDS", "POINT_LABELS", "MASK_INPUT", "HAS_MASK_INPUT", "MASK_TOKENS",
     "HAS_PROMPT", "ORIGINAL_SIZE", "IMAGE_ID", "CACHE_HIT", "MODEL",
+}  # fmt: skip
+CONCEPT = {
+    "BOX_COORDS", "BOX_LABELS", "RANKS", "THRESHOLD", "MAX_INSTANCES", "NMS_IOU", "WITH_MASKS",
+    "HAS_CONCEPT", "ORIGINAL_SIZE", "IMAGE_ID", "CACHE_HIT", "MODEL", "BACKBONE_FEATURES",
 }  # fmt: skip
 
 
@@ -30,9 +39,14 @@ class Clock:
 
 
 def reply_to(
-    channel: RecordingChannel, *wanted: str, timeout_us: int = 0, log: list[str] | None = None, clock: Any = Clock()
+    channel: RecordingChannel,
+    *wanted: str,
+    timeout_us: int = 0,
+    log: list[str] | None = None,
+    clock: Any = Clock(),
+    queries: int | None = None,
 ) -> Reply:
-    return Reply(channel, wanted, MODEL, timeout_us, ([] if log is None else log).append, clock)
+    return Reply(channel, wanted, MODEL, timeout_us, ([] if log is None else log).append, clock, queries)
 
 
 def as_tensors(embedding: ImageEmbedding) -> dict[str, Any]:
@@ -89,12 +103,54 @@ def test_outputs_that_were_not_requested_are_neither_made_nor_sent() -> None:
 
 def test_a_prompt_that_does_not_fit_is_the_callers_fault() -> None:
     channel, log = RecordingChannel(), []
-    reply = reply_to(channel, "CACHE_HIT", log=log)
+    reply = reply_to(channel, "POINT_COORDS", log=log)
     reply.prompt = Prompt(points=np.array([[[99, 1]]], np.float32))
     reply.embedding(EMBEDDING, as_tensors, hit=True)
     assert channel.errors == [("POINTS[0, 0] is (99, 1), outside the image of 40 x 30 pixels", ErrorKind.INVALID_ARG)]
     assert not channel.answers
     assert not log
+
+
+def test_an_answer_for_a_concept_holds_only_what_it_needs() -> None:
+    channel = RecordingChannel()
+    reply = reply_to(channel, *CONCEPT, queries=20)
+    assert reply.wants_concept
+    # A click's prompt, which must not be looked at.
+    reply.key, reply.prompt = "an id", Prompt(points=np.array([[[99, 1]]], np.float32))
+    reply.concept = ConceptPrompt(boxes=np.array([[0, 0, 20, 15]], np.float32))
+    reply.embedding(WITH_CONCEPTS, as_tensors, hit=True)
+    (answer,) = channel.answers
+    assert answer.keys() == CONCEPT
+    assert answer["BACKBONE_FEATURES"] == ("tensor", "BACKBONE_FEATURES")
+    assert answer["BOX_COORDS"][0, 0].tolist() == [0.25, 0.25, 0.5, 0.5]
+    assert answer["RANKS"].shape == (1, 20)
+    assert answer["HAS_CONCEPT"].tolist() == [True]
+
+
+def test_an_answer_for_a_click_has_nothing_of_a_concept() -> None:
+    channel = RecordingChannel()
+    reply = reply_to(channel, *SMALL, *FEATURES, queries=20)
+    assert not reply.wants_concept
+    reply.prompt, reply.concept = PROMPT, ConceptPrompt(threshold=7)  # must not be looked at
+    reply.embedding(WITH_CONCEPTS, as_tensors, hit=True)
+    (answer,) = channel.answers
+    assert answer.keys() == {*SMALL, *FEATURES}
+
+
+def test_a_concept_that_does_not_fit_is_the_callers_fault() -> None:
+    channel, log = RecordingChannel(), []
+    reply = reply_to(channel, *CONCEPT, log=log, queries=20)
+    reply.concept = ConceptPrompt(threshold=7)
+    reply.embedding(WITH_CONCEPTS, as_tensors, hit=True)
+    assert channel.errors == [("THRESHOLD is 7, not from 0 to 1", ErrorKind.INVALID_ARG)]
+    assert not log
+
+
+@pytest.mark.parametrize("wanted", ["RANKS", "BACKBONE_FEATURES", "HAS_CONCEPT"])
+def test_an_export_without_concepts_refuses_them(wanted: str) -> None:
+    channel = RecordingChannel()
+    reply_to(channel, wanted).embedding(EMBEDDING, as_tensors, hit=True)
+    assert channel.errors == [("the model was exported without concept prompts", ErrorKind.INVALID_ARG)]
 
 
 def test_an_answer_that_cannot_be_sent_becomes_an_error() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
 from repository import PROJECT, copy_repository
-from sam3_server import profiles
+from sam3_server import ServerError, profiles
 from sam3_server.cores import usable_cores
+from sam3_server.layout import CONCEPTS, REPORT, check_artifacts
 from tritonclient.grpc import model_config_pb2
 
 
@@ -22,8 +24,10 @@ def test_a_quota_bounds_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert usable_cores(tmp_path / "none") == 64
 
 
-def laid_out(tmp_path: Path, profile: str, model: str) -> model_config_pb2.ModelConfig:
+def laid_out(tmp_path: Path, profile: str, model: str, concepts: bool = False) -> model_config_pb2.ModelConfig:
     repository = copy_repository(tmp_path)
+    if concepts:
+        show_concepts(repository)
     exports = repository / "sam3" / "exports"
     (exports / "20261125-abc").mkdir(parents=True)
     (exports / "current").symlink_to("20261125-abc")
@@ -31,6 +35,12 @@ def laid_out(tmp_path: Path, profile: str, model: str) -> model_config_pb2.Model
     folder.mkdir()
     profiles.lay_out(repository, profile, folder)
     return text_format.Parse((folder / model / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+
+
+def show_concepts(repository: Path) -> None:
+    """Makes the links of an export with concept prompts."""
+    for folder in (repository / CONCEPTS).iterdir():
+        (repository / folder.name).symlink_to(CONCEPTS / folder.name)
 
 
 @pytest.mark.parametrize("model", ["sam3_image_encoder", "sam3_mask_decoder"])
@@ -53,3 +63,39 @@ def test_all_else_is_as_it_was_written(tmp_path: Path) -> None:
     config = laid_out(tmp_path, "gpu", "sam3_image_encoder")
     written = (PROJECT / "ensemble_configs" / "gpu" / "sam3_image_encoder.pbtxt").read_text()
     assert config == text_format.Parse(written, model_config_pb2.ModelConfig())
+
+
+def test_with_concepts_the_profiles_configs_for_them_apply(tmp_path: Path) -> None:
+    for concepts in (False, True):
+        folder = tmp_path / str(concepts)
+        folder.mkdir()
+        encoder = laid_out(folder, "torchscript", "sam3_image_encoder", concepts)
+        assert ("BACKBONE_FEATURES" in [tensor.name for tensor in encoder.output]) == concepts
+        laid = {entry.name for entry in (folder / "laid-out").iterdir()}
+        assert (
+            {"sam3_concept", "sam3_text_encoder", "sam3_text_cache"} <= laid if concepts else "sam3_concept" not in laid
+        )
+    detector = text_format.Parse(
+        (tmp_path / "True" / "laid-out" / "sam3_concept_detector" / "config.pbtxt").read_text(),
+        model_config_pb2.ModelConfig(),
+    )
+    assert detector.default_model_filename == "model.pt"
+    # What the profile does not replace is the repository's own.
+    assert (tmp_path / "True" / "laid-out" / "sam3_text_cache" / "1" / "model.py").is_file()
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_links_to_concepts_fit_the_export(tmp_path: Path, exported: bool) -> None:
+    repository = copy_repository(tmp_path)
+    report = repository / REPORT
+    report.parent.mkdir(parents=True)
+    report.write_text(json.dumps({"components": {}, **({"concepts": {"queries": 200}} if exported else {})}))
+    state = "missing" if exported else "of an earlier export"
+    if not exported:
+        check_artifacts(repository)
+        show_concepts(repository)
+    with pytest.raises(ServerError, match=rf"sam3_concept: this link to .+ is {state}; run sam3-export"):
+        check_artifacts(repository)
+    if exported:
+        show_concepts(repository)
+        check_artifacts(repository)

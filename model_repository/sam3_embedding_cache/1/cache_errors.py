@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 
-ENCODE_MODEL = "sam3_encode"
-# Triton drops an error's code on the way back from ENCODE_MODEL. sam3_preprocess starts its messages with this text.
+# Which of them the cache calls depends on whether the export has concept prompts.
+ENCODE_MODEL, ENCODE_CONCEPTS_MODEL = "sam3_encode", "sam3_encode_concepts"
+# Triton drops an error's code on the way back from them. sam3_preprocess starts its messages with this text.
 INVALID_IMAGE = "invalid image: "
 # Triton's messages for a model that is not loaded, and for a server that stops. The first also appears while models are
-# loaded one by one, before ENCODE_MODEL. (Calling is_model_ready while the server starts would abort it: Triton 2.51.)
-NOT_READY = (f"Model '{ENCODE_MODEL}' is not ready", "Server not ready")
-# Triton's prefix to the error of an inner model. It is removed, because callers do not know ENCODE_MODEL.
+# loaded one by one, before those two. (Calling is_model_ready while the server starts would abort it: Triton 2.51.)
+NOT_READY = (
+    *(f"Model '{model}' is not ready" for model in (ENCODE_MODEL, ENCODE_CONCEPTS_MODEL)),
+    "Server not ready",
+)
+# Triton's prefix to the error of an inner model. It is removed, because callers do not know the inner models.
 _ENSEMBLE_PREFIX = re.compile(r"^(in ensemble '[^']*', )+")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cache_errors import ErrorKind, kind_of
+from concept_prompts import ConceptPrompt
 from embedding_cache import BusyError, EmbeddingCache, NotCachedError, image_id
 from image_embedding import ImageEmbedding
 from prompts import Prompt, PromptError
@@ -31,6 +32,7 @@ class Question:
     claimed_id: bytes | None
     """The image's id according to the caller."""
     prompt: Prompt
+    concept: ConceptPrompt
 
 
 class EmbeddingService:
@@ -103,7 +105,7 @@ class EmbeddingService:
 
     def _admit(self, reply: Reply, question: Question) -> None:
         reply.key = _key_of(question)
-        reply.prompt = question.prompt
+        reply.prompt, reply.concept = question.prompt, question.concept
         admission = self._cache.admit(reply.key, reply, question.image)
         if admission.embedding is not None:
             reply.embedding(admission.embedding, self._hit_tensors, hit=True)

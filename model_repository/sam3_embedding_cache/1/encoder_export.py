@@ -25,11 +25,13 @@ class EncoderExport:
         features: names of the image encoder's outputs, which the cache keeps.
         model: the model's name, such as "SAM 3.1".
         checkpoint_sha256: of the exported checkpoint, in hex.
+        queries: how many queries the concept detector has; None if it was not exported.
     """
 
     features: tuple[str, ...]
     model: str
     checkpoint_sha256: str
+    queries: int | None = None
 
 
 def read_export(model_folder: Path) -> EncoderExport:
@@ -47,9 +49,16 @@ def read_export(model_folder: Path) -> EncoderExport:
     features = content.get("features")
     if not (isinstance(features, list) and features and all(isinstance(name, str) for name in features)):
         raise ExportReportError(f"{report} is damaged (features: {features!r}): run sam3-export into this repository")
+    match content.get("concepts"):
+        case None:
+            queries = None
+        case {"queries": int(queries)} if queries > 0:
+            pass
+        case other:
+            raise ExportReportError(f"{report} is damaged (concepts: {other!r}): run sam3-export into this repository")
     match content.get("checkpoint"):
         case {"model": str(model), "sha256": str(sha256)} if model and sha256:
-            return EncoderExport(tuple(features), model, sha256)
+            return EncoderExport(tuple(features), model, sha256, queries)
         case other:
             raise ExportReportError(
                 f"{report} is damaged (checkpoint: {other!r}): run sam3-export into this repository"

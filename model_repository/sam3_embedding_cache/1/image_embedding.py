@@ -9,6 +9,8 @@ import numpy as np
 
 # The feature whose height and width are those of the decoder's logits.
 _LOW_RES_FEATURE = "HIGH_RES_FEATURES_0"
+# The feature that only concepts need; exports without them lack it.
+BACKBONE_FEATURES = "BACKBONE_FEATURES"
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from cache_errors import ENCODE_MODEL, EncodeError, ErrorKind
+from cache_errors import ENCODE_CONCEPTS_MODEL, ENCODE_MODEL, EncodeError, ErrorKind
+from concept_prompts import DEFAULT_MAX_INSTANCES, DEFAULT_THRESHOLD, NMS_OFF, ConceptPrompt
 from embedding_cache import EmbeddingCache, Limits
 from embedding_service import EmbeddingService, Question
 from encoder_export import ExportReportError, read_export
 from feature_memory import FeatureMemory, RecentlySent
-from image_embedding import ImageEmbedding
+from image_embedding import BACKBONE_FEATURES, ImageEmbedding
 from periodic import Periodic
 from prompts import Prompt, check_size
 from published_counts import MetricSpec, PublishedCounts
@@ -41,7 +42,8 @@ class TritonPythonModel:
             export = read_export(Path(args["model_repository"]))
         except ExportReportError as error:
             raise pb_utils.TritonModelException(str(error)) from error
-        self.features = export.features
+        self.features, self.queries = export.features, export.queries
+        self.encode_model = ENCODE_CONCEPTS_MODEL if BACKBONE_FEATURES in export.features else ENCODE_MODEL
         self.model = np.array([export.model.encode(), export.checkpoint_sha256.encode()], np.object_)
         parameters = json.loads(args["model_config"])["parameters"]
         texts = {name: parameter["string_value"] for name, parameter in parameters.items()}
@@ -65,8 +67,8 @@ class TritonPythonModel:
         for request in requests:
             wanted, timeout_us = request.requested_output_names(), request.timeout()
             channel = _Channel(request.get_response_sender())
-            reply = Reply(channel, wanted, self.model, timeout_us, pb_utils.Logger.log_error)
-            self.service.answer(reply, partial(_question, request, self.max_objects))
+            reply = Reply(channel, wanted, self.model, timeout_us, pb_utils.Logger.log_error, queries=self.queries)
+            self.service.answer(reply, partial(_question, request, self.max_objects, reply.wants_concept))
 
     def finalize(self) -> None:
         """Waits until all encodes have finished, and sweeps until then."""
@@ -76,7 +78,7 @@ class TritonPythonModel:
     def _encode(self, image: bytes) -> ImageEmbedding:
         kind = pb_utils.TRITONSERVER_MEMORY_GPU if self.memory.on_gpu else pb_utils.TRITONSERVER_MEMORY_CPU
         response = pb_utils.InferenceRequest(
-            model_name=ENCODE_MODEL,
+            model_name=self.encode_model,
             requested_output_names=[*self.features, "ORIGINAL_SIZE"],
             inputs=[pb_utils.Tensor("IMAGE", np.array([image], np.object_))],
             preferred_memory=pb_utils.PreferredMemory(kind, self.device),
@@ -119,16 +121,27 @@ class _Channel:
         self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
-def _question(request, max_objects: int) -> Question:
+def _question(request, max_objects: int, wants_concept: bool) -> Question:
     """Copies the prompt: an answer that waits for an encode outlives the request's tensors."""
-    points, labels, boxes, mask_input = (
-        None if array is None else array.copy()
-        for array in (_input(request, name) for name in ("POINTS", "LABELS", "BOXES", "MASK_INPUT"))
-    )
-    multimask, outside = _flag(request, "MULTIMASK"), _flag(request, "POINTS_OUTSIDE")
+    points, labels, boxes, mask_input = (_copied(request, name) for name in ("POINTS", "LABELS", "BOXES", "MASK_INPUT"))
+    multimask, outside = _number(request, "MULTIMASK", False), _number(request, "POINTS_OUTSIDE", False)
     prompt = Prompt(points, labels, boxes, mask_input, multimask, outside)
     check_size(prompt, max_objects)
-    return Question(_bytes_input(request, "IMAGE"), _bytes_input(request, "CACHED_IMAGE_ID"), prompt)
+    concept = _concept(request) if wants_concept else ConceptPrompt()
+    return Question(_bytes_input(request, "IMAGE"), _bytes_input(request, "CACHED_IMAGE_ID"), prompt, concept)
+
+
+def _concept(request) -> ConceptPrompt:
+    boxes, labels = (_copied(request, name) for name in ("EXAMPLE_BOXES", "EXAMPLE_LABELS"))
+    return ConceptPrompt(
+        has_text=_input(request, "TEXT") is not None,
+        boxes=boxes,
+        labels=labels,
+        threshold=_number(request, "THRESHOLD", DEFAULT_THRESHOLD),
+        max_instances=_number(request, "MAX_INSTANCES", DEFAULT_MAX_INSTANCES),
+        nms_iou=_number(request, "NMS_IOU", NMS_OFF),
+        with_masks=_number(request, "WITH_MASKS", True),
+    )
 
 
 def _bytes_input(request, name: str) -> bytes | None:
@@ -136,9 +149,15 @@ def _bytes_input(request, name: str) -> bytes | None:
     return None if array is None else array.reshape(-1)[0]
 
 
-def _flag(request, name: str) -> bool:
+def _number(request, name: str, default):
+    """The number or bool of an input of one element."""
     array = _input(request, name)
-    return array is not None and bool(array[0])
+    return default if array is None else array[0].item()
+
+
+def _copied(request, name: str) -> np.ndarray | None:
+    array = _input(request, name)
+    return None if array is None else array.copy()
 
 
 def _input(request, name: str) -> np.ndarray | None:

@@ -91,7 +91,8 @@ def lay_out(prompt: Prompt, original_size: tuple[int, int], low_res_size: tuple[
     objects = _count(prompt)
     coords, labels = _checked_points(prompt, objects, original_size)
     if prompt.boxes is not None:
-        coords = np.concatenate([_checked_boxes(prompt.boxes, original_size), coords], axis=1)
+        check_boxes(prompt.boxes, original_size)
+        coords = np.concatenate([prompt.boxes.reshape(-1, 2, 2), coords], axis=1)  # each box as two corners
         labels = np.concatenate([np.tile([BOX_FIRST, BOX_SECOND], (objects, 1)), labels], axis=1)
     height, width = original_size
     mask = np.zeros((1, *low_res_size), np.float32)  # all objects share it
@@ -159,8 +160,12 @@ def _checked_points(prompt: Prompt, objects: int, original_size: tuple[int, int]
     return points, labels
 
 
-def _checked_boxes(boxes: np.ndarray, original_size: tuple[int, int]) -> np.ndarray:
-    """Corners [P, 2, 2]. A box may overhang the image, as detectors give it: Meta's predictor does not clip it."""
+def check_boxes(boxes: np.ndarray, original_size: tuple[int, int]) -> None:
+    """Checks boxes [N, 4]. A box may overhang the image, as detectors give it: Meta's code does not clip it.
+
+    Raises:
+        PromptError: a box is not finite, has no area, or lies outside the image.
+    """
     height, width = original_size
     for index, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
         told = f"BOXES[{index}] is ({x1:g}, {y1:g}, {x2:g}, {y2:g})"
@@ -174,7 +179,6 @@ def _checked_boxes(boxes: np.ndarray, original_size: tuple[int, int]) -> np.ndar
             raise PromptError(
                 f"{told}, more than {FARTHEST:g} times as large as the image of {width} x {height} pixels"
             )
-    return boxes.reshape(-1, 2, 2)
 
 
 def _checked_masks(masks: np.ndarray, objects: int, low_res_size: tuple[int, int]) -> np.ndarray:

@@ -6,12 +6,18 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Collection
+from dataclasses import fields
 from typing import Any, Protocol
 
 import numpy as np
 from cache_errors import ErrorKind
-from image_embedding import ImageEmbedding
-from prompts import Prompt, PromptError, lay_out
+from concept_prompts import ConceptLayout, ConceptPrompt, lay_out_concept
+from image_embedding import BACKBONE_FEATURES, ImageEmbedding
+from prompts import Layout, Prompt, PromptError, lay_out
+
+# Outputs that only a click or only a concept needs. An ensemble asks for its own.
+_CLICK_OUTPUTS = frozenset(field.name.upper() for field in fields(Layout))
+_CONCEPT_OUTPUTS = frozenset(field.name.upper() for field in fields(ConceptLayout)) | {BACKBONE_FEATURES, "HAS_CONCEPT"}
 
 
 class Channel(Protocol):
@@ -38,6 +44,7 @@ class Reply:
         timeout_us: int,
         log: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        queries: int | None = None,
     ) -> None:
         """
         Args:
@@ -46,12 +53,15 @@ class Reply:
             timeout_us: microseconds after which the caller stops waiting; 0: it waits forever.
             log: receives the traceback if an answer cannot be sent.
             clock: returns seconds.
+            queries: how many queries the concept detector has; None if it was not exported.
         """
         self.key = ""
         self.prompt = Prompt()
+        self.concept = ConceptPrompt()
         self._channel = channel
         self._wanted = frozenset(wanted)
         self._model = model
+        self._queries = queries
         self._log = log
         self._clock = clock
         self._deadline = clock() + timeout_us / 1e6 if timeout_us else float("inf")
@@ -62,6 +72,11 @@ class Reply:
     def wants_model_only(self) -> bool:
         """Whether the request asks for MODEL and nothing else, which needs no image."""
         return self._wanted == {"MODEL"}
+
+    @property
+    def wants_concept(self) -> bool:
+        """Whether the request asks for outputs that only a concept needs."""
+        return bool(self._wanted & _CONCEPT_OUTPUTS)
 
     def model(self) -> None:
         """Sends MODEL. Never raises."""
@@ -108,18 +123,29 @@ class Reply:
         return self._clock() > self._deadline
 
     def _arrays(self, embedding: ImageEmbedding, hit: bool) -> dict[str, np.ndarray]:
-        """All outputs except the features."""
-        layout = lay_out(self.prompt, embedding.original_size.tolist(), embedding.low_res_size)
+        """All outputs except the features, and except layouts of which no output is requested."""
         return {
-            **{name.upper(): value for name, value in vars(layout).items()},
-            # A prefetch has no prompt. The cache does not know whether masks were requested, so
-            # sam3_mask_postprocess, which runs only for masks, refuses a request without a prompt.
+            **self._layouts(embedding),
+            # A prefetch has no prompt. The cache does not know whether masks were requested, so the postprocessing
+            # models, which run only for masks and the like, refuse a request without a prompt.
             "HAS_PROMPT": np.array([not self.prompt.is_empty]),
+            "HAS_CONCEPT": np.array([not self.concept.is_empty]),
             "ORIGINAL_SIZE": embedding.original_size,
             "IMAGE_ID": np.array([self.key.encode()], np.object_),
             "CACHE_HIT": np.array([hit]),
             "MODEL": self._model,
         }
+
+    def _layouts(self, embedding: ImageEmbedding) -> dict[str, np.ndarray]:
+        size = embedding.original_size.tolist()
+        parts: dict[str, np.ndarray] = {}
+        if self._wanted & _CLICK_OUTPUTS:
+            parts |= vars(lay_out(self.prompt, size, embedding.low_res_size))
+        if self.wants_concept:
+            if self._queries is None:
+                raise PromptError("the model was exported without concept prompts")
+            parts |= vars(lay_out_concept(self.concept, size, self._queries))
+        return {name.upper(): value for name, value in parts.items()}
 
     def _send(self, send: Callable[[], None]) -> None:
         with self._lock:

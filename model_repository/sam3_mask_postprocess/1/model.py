@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from mask_postprocess import clamp, to_mask, to_png
+from binary_masks import to_png
+from mask_postprocess import clamp, to_mask
 
 # Threads of an instance for the masks of one request. Each holds a resized float32 mask: 256 MB for 64 million pixels.
 _MOST_THREADS = 4

@@ -1,0 +1,1 @@
+../../../../sam3_mask_postprocess/1/binary_masks.py
