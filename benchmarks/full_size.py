@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from sam3_export.architecture import Architecture
+from sam3_export.concepts import ConceptArchitecture
 
 from benchmarks import PROJECT, loads
 from benchmarks.local import compare_warm_clicks, local_bench, second_click
@@ -26,6 +27,7 @@ AMOUNT = Amount(
 _PLAIN_REQUESTS = 2
 _SEED = 0
 FULL_SIZE = Architecture()
+FULL_SIZE_CONCEPTS = replace(FULL_SIZE, concepts=ConceptArchitecture())
 # SAM 3's mask decoder and features behind a backbone of one thin layer.
 FULL_SIZE_DECODER = replace(
     FULL_SIZE,
@@ -66,12 +68,15 @@ def write_checkpoint(path: Path, architecture: Architecture = FULL_SIZE) -> None
     It shows the cost of SAM 3's size, not its mask quality.
     """
     import torch
-    from sam3_export import sam3_layout
+    from sam3_export import concept_layout, sam3_layout
 
     torch.manual_seed(_SEED)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
-    torch.save({"model": sam3_layout.write(architecture.build().state_dict(), sam3_layout.SAM3)}, unfinished)
+    tensors = sam3_layout.write(architecture.build().state_dict(), sam3_layout.SAM3)
+    if architecture.concepts is not None:
+        tensors |= concept_layout.write(architecture.concepts.build(architecture).state_dict())
+    torch.save({"model": tensors}, unfinished)
     path.with_suffix(".json").write_text(json.dumps(asdict(architecture), indent=2) + "\n")
     unfinished.rename(path)
 

@@ -24,7 +24,8 @@ from sam3_export.components import Case, Component, components_of
 from sam3_export.digests import sha256
 from sam3_export.errors import ExportError
 from sam3_export.formats import FORMATS, Format
-from sam3_export.golden_clicks import Served
+from sam3_export.golden_clicks import GoldenClicks, Served
+from sam3_export.golden_concepts import GoldenConcepts
 from sam3_export.progress import Steps
 from sam3_export.spec import Arrays
 from sam3_export.staging import Staged, staging
@@ -59,7 +60,7 @@ def export(checkpoint: Checkpoint, repository: Path, format_names: Sequence[str]
         work = _Export(checkpoint, staged, steps)
         for format_, writer in writers.items():
             work.add(format_, writer)
-        work.golden.write(staged.folder / golden_clicks.FOLDER)
+        work.write_golden(staged.folder / golden_clicks.FOLDER)
         report = _report(checkpoint, staged.passed)
         (staged.folder / installation.REPORT).write_text(json.dumps(report, indent=2) + "\n")
         _check_for_native_backends(repository, staged.folder)
@@ -125,7 +126,10 @@ class _Export:
         with steps.step("Computing reference answers with PyTorch", _reference_cost(components)):
             for component in components:
                 self._parts.append(self._part(component, references, modules))
-            self.golden = golden_clicks.GoldenClicks(self._architecture, references, modules)
+            self._clicks = GoldenClicks(self._architecture, references, modules)
+            self._concepts = None
+            if self._architecture.concepts is not None:
+                self._concepts = GoldenConcepts(self._architecture, references, modules)
 
     def _part(
         self,
@@ -157,7 +161,16 @@ class _Export:
                 provide = self._reuse if path in self._staged.passed else self._write_and_check
                 served[part.component.name] = provide(part, spec_, format_, writer)
         with self._steps.step(f"{format_.name}: replaying the golden clicks") as step:
-            step.result = str(self.golden.check(format_.file_name, served))
+            step.result = str(self._clicks.check(format_.file_name, served))
+        if self._concepts is not None:
+            with self._steps.step(f"{format_.name}: replaying the golden concepts") as step:
+                step.result = str(self._concepts.check(format_.file_name, format_.precision, served))
+
+    def write_golden(self, folder: Path) -> None:
+        """Writes the golden clicks, and the golden concepts if there are any, into a new folder."""
+        self._clicks.write(folder)
+        if self._concepts is not None:
+            self._concepts.write(folder)
 
     def _reuse(self, part: _Part, spec_: spec.ComponentSpec, format_: Format, writer: Writer) -> Served:
         with self._steps.step(f"{format_.name}: reusing the {spec_.title} of an earlier run"):
