@@ -1,9 +1,11 @@
-"""Client for SAM 3 on Triton: send an image and a click, get masks."""
+"""Client for SAM 3 on Triton: send an image and a click, words or example boxes, get masks."""
 
 from sam3_triton.async_client import AsyncSam3Client, LatestWins
 from sam3_triton.client import Sam3Client
+from sam3_triton.concepts import ConceptPrompt
 from sam3_triton.errors import (
     ClosedClientError,
+    ConceptsNotServedError,
     DeadlineExceededError,
     ImageNotCachedError,
     InvalidInputError,
@@ -15,6 +17,7 @@ from sam3_triton.errors import (
     SupersededError,
 )
 from sam3_triton.images import CachedImage, EncodedImage
+from sam3_triton.instances import Instances
 from sam3_triton.masks import get_mask_from_sam, overlay, save_mask
 from sam3_triton.predictions import Prediction, Prefetch
 from sam3_triton.prompts import Prompt
@@ -24,9 +27,12 @@ __all__ = [
     "AsyncSam3Client",
     "CachedImage",
     "ClosedClientError",
+    "ConceptPrompt",
+    "ConceptsNotServedError",
     "DeadlineExceededError",
     "EncodedImage",
     "ImageNotCachedError",
+    "Instances",
     "InvalidInputError",
     "InvalidUrlError",
     "LatestWins",

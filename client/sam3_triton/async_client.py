@@ -6,16 +6,18 @@ import asyncio
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from sam3_triton import conversations
 from sam3_triton.async_transport import AsyncTransport, connect
 from sam3_triton.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, PROBE_TIMEOUT_S
+from sam3_triton.concepts import DEFAULT_THRESHOLD, ConceptPrompt
 from sam3_triton.conversations import Conversation, T
-from sam3_triton.errors import ClosedClientError, Sam3Error, SupersededError
+from sam3_triton.errors import ClosedClientError, InvalidInputError, Sam3Error, SupersededError
 from sam3_triton.images import CachedImage, EncodedImage, ImageSource, one_of
+from sam3_triton.instances import Instances
 from sam3_triton.predictions import Prediction, Prefetch
 from sam3_triton.prompts import Prompt
 from sam3_triton.served_model import ServedModel
@@ -126,6 +128,86 @@ class AsyncSam3Client:
         known = image if isinstance(image, CachedImage) else await _encoded(image)
         conversation = conversations.segment(known, prompts, logits)
         return await _carry_out(conversation, self._open(self._transport), self._timeout_s)
+
+    async def serves_concepts(self) -> bool:
+        """See `Sam3Client.serves_concepts`."""
+        return await _carry_out(conversations.serves_concepts(), self._open(self._transport), self._timeout_s)
+
+    @overload
+    async def find(
+        self,
+        image: ImageSource | None = None,
+        *,
+        image_id: str | None = None,
+        text: str | None = None,
+        boxes: Sequence[Sequence[float]] | np.ndarray | None = None,
+        box_labels: Sequence[int | bool] | np.ndarray | None = None,
+        threshold: float = DEFAULT_THRESHOLD,
+        max_instances: int | None = None,
+        nms_iou: float | None = None,
+        masks: bool = True,
+    ) -> Instances: ...
+
+    @overload
+    async def find(
+        self,
+        image: ImageSource | None = None,
+        *,
+        image_id: str | None = None,
+        text: list[str] | tuple[str, ...],
+        boxes: Sequence[Sequence[float]] | np.ndarray | None = None,
+        box_labels: Sequence[int | bool] | np.ndarray | None = None,
+        threshold: float = DEFAULT_THRESHOLD,
+        max_instances: int | None = None,
+        nms_iou: float | None = None,
+        masks: bool = True,
+    ) -> list[Instances]: ...
+
+    async def find(
+        self,
+        image: ImageSource | None = None,
+        *,
+        image_id: str | None = None,
+        text: str | list[str] | tuple[str, ...] | None = None,
+        boxes: Sequence[Sequence[float]] | np.ndarray | None = None,
+        box_labels: Sequence[int | bool] | np.ndarray | None = None,
+        threshold: float = DEFAULT_THRESHOLD,
+        max_instances: int | None = None,
+        nms_iou: float | None = None,
+        masks: bool = True,
+    ) -> Instances | list[Instances]:
+        """See `Sam3Client.find`."""
+        prompts = ConceptPrompt.each(
+            text if isinstance(text, (list, tuple)) else [text],
+            boxes=boxes,
+            box_labels=box_labels,
+            threshold=threshold,
+            max_instances=max_instances,
+            nms_iou=nms_iou,
+            masks=masks,
+        )
+        found = await self.find_concepts(one_of(image, image_id), prompts)
+        return found if isinstance(text, (list, tuple)) else found[0]
+
+    async def find_concepts(
+        self, image: ImageSource | CachedImage, prompts: Sequence[ConceptPrompt]
+    ) -> list[Instances]:
+        """See `Sam3Client.find_concepts`."""
+        if not prompts:
+            raise InvalidInputError("no prompt: the list of concepts is empty")
+        known = image if isinstance(image, CachedImage) else await _encoded(image)
+        transport, deadline = self._open(self._transport), time.monotonic() + self._timeout_s
+
+        async def ask(prompt: ConceptPrompt) -> Instances:
+            return await _carry_out(conversations.find(known, prompt), transport, deadline - time.monotonic())
+
+        first = await ask(prompts[0])  # alone, so that the others find the image in the server's cache
+        others = [asyncio.ensure_future(ask(prompt)) for prompt in prompts[1:]]
+        try:
+            return [first, *await asyncio.gather(*others)]
+        finally:
+            for other in others:  # one has failed, or the caller has cancelled this call
+                other.cancel()
 
     def latest_wins(self) -> LatestWins:
         """Returns a `LatestWins`. Create one for each user, if only the user's latest click matters."""

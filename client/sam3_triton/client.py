@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from sam3_triton import conversations
+from sam3_triton.concepts import DEFAULT_THRESHOLD, ConceptPrompt
 from sam3_triton.conversations import Conversation, T
-from sam3_triton.errors import ClosedClientError, Sam3Error
+from sam3_triton.errors import ClosedClientError, InvalidInputError, Sam3Error
 from sam3_triton.images import CachedImage, EncodedImage, ImageSource, one_of
+from sam3_triton.instances import Instances
 from sam3_triton.predictions import Prediction
 from sam3_triton.prompts import Prompt
 from sam3_triton.served_model import ServedModel
@@ -24,10 +27,12 @@ DEFAULT_URL = "localhost:8011"
 DEFAULT_TIMEOUT_S = 120.0
 # A warm click takes well under a second. A server that needs longer than this is not usable.
 PROBE_TIMEOUT_S = 5.0
+# Concepts of one call that are in flight together.
+_CONCEPTS_AT_ONCE = 16
 
 
 class Sam3Client:
-    """Client for the ensemble `sam3`. Threads can share one client. For asyncio, use `AsyncSam3Client`."""
+    """Client for the ensembles `sam3` and `sam3_concept`. Threads can share one. For asyncio, use `AsyncSam3Client`."""
 
     def __init__(
         self, url: str = DEFAULT_URL, timeout_s: float = DEFAULT_TIMEOUT_S, *, shared_memory: bool = False
@@ -178,6 +183,108 @@ class Sam3Client:
         known = image if isinstance(image, CachedImage) else EncodedImage.of(image)
         conversation = conversations.segment(known, prompts, logits)
         return _carry_out(conversation, self._open(self._transport), self._timeout_s)
+
+    def serves_concepts(self) -> bool:
+        """Returns whether the server has concept prompts, which depends on what was exported. Sends no image.
+
+        Raises:
+            ServerUnavailableError, DeadlineExceededError, PredictionError: the server did not answer, or it failed.
+        """
+        return _carry_out(conversations.serves_concepts(), self._open(self._transport), self._timeout_s)
+
+    @overload
+    def find(
+        self,
+        image: ImageSource | None = None,
+        *,
+        image_id: str | None = None,
+        text: str | None = None,
+        boxes: Sequence[Sequence[float]] | np.ndarray | None = None,
+        box_labels: Sequence[int | bool] | np.ndarray | None = None,
+        threshold: float = DEFAULT_THRESHOLD,
+        max_instances: int | None = None,
+        nms_iou: float | None = None,
+        masks: bool = True,
+    ) -> Instances: ...
+
+    @overload
+    def find(
+        self,
+        image: ImageSource | None = None,
+        *,
+        image_id: str | None = None,
+        text: list[str] | tuple[str, ...],
+        boxes: Sequence[Sequence[float]] | np.ndarray | None = None,
+        box_labels: Sequence[int | bool] | np.ndarray | None = None,
+        threshold: float = DEFAULT_THRESHOLD,
+        max_instances: int | None = None,
+        nms_iou: float | None = None,
+        masks: bool = True,
+    ) -> list[Instances]: ...
+
+    def find(
+        self,
+        image: ImageSource | None = None,
+        *,
+        image_id: str | None = None,
+        text: str | list[str] | tuple[str, ...] | None = None,
+        boxes: Sequence[Sequence[float]] | np.ndarray | None = None,
+        box_labels: Sequence[int | bool] | np.ndarray | None = None,
+        threshold: float = DEFAULT_THRESHOLD,
+        max_instances: int | None = None,
+        nms_iou: float | None = None,
+        masks: bool = True,
+    ) -> Instances | list[Instances]:
+        """Finds every instance of a concept, given by words, by example boxes, or by both.
+
+        Args:
+            image, image_id: see `predict`.
+            text: a noun phrase; or a list of them, for which the image is uploaded once at most. The server cuts a text
+                at 32 tokens.
+            boxes: [N, 4], x0, y0, x1, y1 of examples, in pixels. They apply to each text.
+            box_labels: [N], 1 or True "more like this", 0 or False "not this". Default: all 1.
+            threshold: return instances whose score is above it, 0..1.
+            max_instances: return at most this many, best first. Default: all.
+            nms_iou: drop an instance if the IoU of its mask with a better one's is above this, 0..1. Default: keep all.
+            masks: False leaves out the masks, and saves drawing them.
+
+        Returns: the instances, or a list with those of each text if `text` is a list. Finding none is no error.
+
+        Raises:
+            ConceptsNotServedError: the server's model was exported without concept prompts.
+            Sam3Error: see `predict`.
+        """
+        prompts = ConceptPrompt.each(
+            text if isinstance(text, (list, tuple)) else [text],
+            boxes=boxes,
+            box_labels=box_labels,
+            threshold=threshold,
+            max_instances=max_instances,
+            nms_iou=nms_iou,
+            masks=masks,
+        )
+        found = self.find_concepts(one_of(image, image_id), prompts)
+        return found if isinstance(text, (list, tuple)) else found[0]
+
+    def find_concepts(self, image: ImageSource | CachedImage, prompts: Sequence[ConceptPrompt]) -> list[Instances]:
+        """Like `find`, but takes prompts, which are already validated. Returns the instances of each.
+
+        Raises:
+            Sam3Error: see `find`.
+        """
+        if not prompts:
+            raise InvalidInputError("no prompt: the list of concepts is empty")
+        known = image if isinstance(image, CachedImage) else EncodedImage.of(image)
+        transport, deadline = self._open(self._transport), time.monotonic() + self._timeout_s
+
+        def ask(prompt: ConceptPrompt) -> Instances:
+            return _carry_out(conversations.find(known, prompt), transport, deadline - time.monotonic())
+
+        first = ask(prompts[0])  # alone, so that the others find the image in the server's cache
+        if len(prompts) == 1:
+            return [first]
+        with ThreadPoolExecutor(_CONCEPTS_AT_ONCE) as threads:
+            return [first, *threads.map(ask, prompts[1:])]
 
     def _open(self, transport: Transport) -> Transport:
         if self._closed:

@@ -11,19 +11,35 @@ from typing import TypeVar
 
 import numpy as np
 
-from sam3_triton.errors import ImageNotCachedError, ServerUnavailableError
+from sam3_triton.concepts import ConceptPrompt
+from sam3_triton.errors import ConceptsNotServedError, ImageNotCachedError, ServerUnavailableError
 from sam3_triton.images import CachedImage, EncodedImage
+from sam3_triton.instances import Instances
 from sam3_triton.objects import tensors_of
 from sam3_triton.predictions import Prediction, Prefetch
 from sam3_triton.prompts import Prompt
 from sam3_triton.served_model import ServedModel
-from sam3_triton.wire import Arrays, Call
+from sam3_triton.wire import CONCEPT_MODEL, MODEL, Arrays, Call
 
 T = TypeVar("T")
 Conversation = Generator[Call, Arrays, T]
 
 _LOGITS = "LOW_RES_LOGITS"
 _PREDICTION = ("MASKS", "SCORES", "IMAGE_ID", "CACHE_HIT", "MODEL")
+_INSTANCES = (
+    "SCORES",
+    "INSTANCE_BOXES",
+    "MASKS",
+    "PRESENCE",
+    "TOTAL",
+    "TRUNCATED",
+    "ORIGINAL_SIZE",
+    "IMAGE_ID",
+    "CACHE_HIT",
+    "MODEL",
+)
+# Few images have more instances of a concept, and the server draws 32 masks in one batch tier.
+_FIRST_INSTANCES = 32
 _PROBE_IMAGE = EncodedImage.of(np.full((16, 16, 3), 128, np.uint8))
 _PROBE_POINTS = np.array([[[8, 8]]], np.float32)
 
@@ -45,10 +61,7 @@ def segment(
     """
     inputs = tensors_of(prompts)
     outputs = (*_PREDICTION, _LOGITS) if logits else _PREDICTION
-    if isinstance(image, CachedImage):
-        answer = yield Call({**_id_input(image.image_id), **inputs}, outputs)
-    else:
-        answer = yield from _id_first(image, inputs, outputs)
+    answer = yield from _ask(image, inputs, outputs)
     served = ServedModel.of(answer["MODEL"])
     return [
         Prediction(
@@ -61,6 +74,45 @@ def segment(
         )
         for index in range(len(prompts))
     ]
+
+
+def find(image: EncodedImage | CachedImage, prompt: ConceptPrompt) -> Conversation[Instances]:
+    """Finds the instances of a concept. The image is sent as in `segment`.
+
+    If the prompt asks for all instances and there are more than 32, a second call asks for that many.
+
+    Raises:
+        ImageNotCachedError: the server does not have the cached image.
+        ConceptsNotServedError: the server has no concept prompts.
+    """
+    asked = prompt.max_instances or _FIRST_INSTANCES
+    answer = yield from _ask(image, prompt.tensors(asked), _INSTANCES, CONCEPT_MODEL)
+    cache_hit, total = bool(answer["CACHE_HIT"][0]), int(answer["TOTAL"][0])
+    if prompt.max_instances is None and total > asked:
+        answer = yield from _ask(image, prompt.tensors(total), _INSTANCES, CONCEPT_MODEL)
+    height, width = answer["ORIGINAL_SIZE"].tolist()
+    return Instances(
+        text=prompt.text,
+        presence=float(answer["PRESENCE"][0]),
+        truncated=bool(answer["TRUNCATED"][0]),
+        total=total,
+        scores=answer["SCORES"],
+        boxes=answer["INSTANCE_BOXES"],
+        mask_pngs=tuple(answer["MASKS"].tolist()),
+        image_size=(width, height),
+        image_id=answer["IMAGE_ID"][0].decode(),
+        cache_hit=cache_hit,
+        model=ServedModel.of(answer["MODEL"]),
+    )
+
+
+def serves_concepts() -> Conversation[bool]:
+    """Asks whether the server has concept prompts: its cache of texts, which without a text answers with its own."""
+    try:
+        yield Call({}, ("TRUNCATED",), "sam3_text_cache")
+    except ConceptsNotServedError:
+        return False
+    return True
 
 
 def set_image(image: EncodedImage) -> Conversation[Prefetch]:
@@ -85,13 +137,23 @@ def probe() -> Conversation[ServedModel]:
     return ServedModel.of(answer["MODEL"])
 
 
-def _id_first(image: EncodedImage, inputs: Arrays, outputs: tuple[str, ...]) -> Conversation[Arrays]:
+def _ask(
+    image: EncodedImage | CachedImage, inputs: Arrays, outputs: tuple[str, ...], model: str = MODEL
+) -> Conversation[Arrays]:
+    if isinstance(image, CachedImage):
+        return (yield Call({**_id_input(image.image_id), **inputs}, outputs, model))
+    return (yield from _id_first(image, inputs, outputs, model))
+
+
+def _id_first(
+    image: EncodedImage, inputs: Arrays, outputs: tuple[str, ...], model: str = MODEL
+) -> Conversation[Arrays]:
     try:
-        return (yield Call({**_id_input(image.image_id), **inputs}, outputs))
+        return (yield Call({**_id_input(image.image_id), **inputs}, outputs, model))
     except ImageNotCachedError:
         pass
     try:
-        return (yield Call({"IMAGE": _image_tensor(image), **inputs}, outputs))
+        return (yield Call({"IMAGE": _image_tensor(image), **inputs}, outputs, model))
     except ImageNotCachedError as error:  # the image was sent, so the model is missing
         raise ServerUnavailableError(str(error)) from error
 

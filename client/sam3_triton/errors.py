@@ -4,6 +4,7 @@ Sam3Error
 ├── InvalidInputError (ValueError)        the image or the prompt is invalid; the message names the fault
 ├── ImageNotCachedError (LookupError)     an id was sent without its image, and the server does not know the id
 ├── ServerUnavailableError                no server, not ready, or too busy: try again later
+├── ConceptsNotServedError                the server's model was exported without concept prompts
 ├── DeadlineExceededError (TimeoutError)  no answer within the timeout
 ├── SupersededError                       a later click replaced this one
 ├── PredictionError                       the server failed on a valid request
@@ -29,6 +30,10 @@ class ImageNotCachedError(Sam3Error, LookupError):
 
 class ServerUnavailableError(Sam3Error):
     """The server cannot be reached, is not ready, or is too busy. Try again later."""
+
+
+class ConceptsNotServedError(Sam3Error):
+    """The server's model was exported without concept prompts; the message says how to export them."""
 
 
 class DeadlineExceededError(Sam3Error, TimeoutError):

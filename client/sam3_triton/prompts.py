@@ -48,10 +48,10 @@ class Prompt:
         Raises:
             InvalidInputError: there is no point, box or mask, or an argument has a wrong shape or invalid values.
         """
-        checked_points = None if points is None else _floats("points", points, ("N", 2))
+        checked_points = None if points is None else floats("points", points, ("N", 2))
         if checked_points is not None and not len(checked_points):
             checked_points = None
-        checked_labels = _labels(labels, 0 if checked_points is None else len(checked_points))
+        checked_labels = labels_of(0 if checked_points is None else len(checked_points), "points", labels)
         checked_box = None if box is None else _box(box)
         mask = None if mask_input is None else _mask(mask_input)
         if checked_points is None and checked_box is None and mask is None:
@@ -99,7 +99,12 @@ def _length(name: str, values: Any) -> int:
         raise InvalidInputError(f"{name} must be a list with an entry for each object, not {values!r}") from error
 
 
-def _floats(name: str, values: Any, shape: tuple[Any, ...]) -> np.ndarray:
+def floats(name: str, values: Any, shape: tuple[Any, ...]) -> np.ndarray:
+    """Returns the values as float32 of a shape, whose axes are numbers or, where any length will do, names.
+
+    Raises:
+        InvalidInputError: they are no finite numbers, or have another shape.
+    """
     try:
         array = np.asarray(values, np.float32)
     except (TypeError, ValueError, OverflowError) as error:
@@ -115,7 +120,12 @@ def _floats(name: str, values: Any, shape: tuple[Any, ...]) -> np.ndarray:
     return array
 
 
-def _labels(labels: Any, count: int) -> np.ndarray:
+def labels_of(count: int, noun: str, labels: Any) -> np.ndarray:
+    """Returns the labels of `count` points or boxes as int32 [count]. Default: all 1.
+
+    Raises:
+        InvalidInputError: they are not 0 or 1, or of another count.
+    """
     if labels is None:
         return np.full(count, FOREGROUND, np.int32)
     try:
@@ -126,7 +136,7 @@ def _labels(labels: Any, count: int) -> np.ndarray:
     if array.ndim != 1:
         raise InvalidInputError(f"labels must be a list of 0 and 1, not {labels!r}")
     if len(array) != count:
-        raise InvalidInputError(f"{count} points, but {len(array)} labels")
+        raise InvalidInputError(f"{count} {noun}, but {len(array)} labels")
     for label in array.tolist():
         if label not in (FOREGROUND, BACKGROUND):
             raise InvalidInputError(f"a label must be 1 (foreground) or 0 (background), not {label!r}")
@@ -134,7 +144,7 @@ def _labels(labels: Any, count: int) -> np.ndarray:
 
 
 def _box(box: Any) -> np.ndarray:
-    array = _floats("box", box, (4,))
+    array = floats("box", box, (4,))
     if array[2] <= array[0] or array[3] <= array[1]:
         raise InvalidInputError(f"box must be x1, y1, x2, y2 with x1 < x2 and y1 < y2, not {array.tolist()}")
     return array
@@ -142,7 +152,7 @@ def _box(box: Any) -> np.ndarray:
 
 def _mask(mask: Any) -> np.ndarray:
     array = np.asarray(mask)
-    return _floats("mask_input", array[None] if array.ndim == 2 else array, (1, "h", "w"))
+    return floats("mask_input", array[None] if array.ndim == 2 else array, (1, "h", "w"))
 
 
 def _shown(shape: tuple[Any, ...]) -> str:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from tritonclient.utils import InferenceServerException
 
 from sam3_triton.errors import (
+    ConceptsNotServedError,
     DeadlineExceededError,
     ImageNotCachedError,
     InvalidInputError,
@@ -24,6 +25,12 @@ _NO_CONNECTION = re.compile(r"connect|socket|reset|goaway|transport|stream remov
 _DEAD_MODEL = "is not healthy"
 # From tritonclient's message for an answer that is not Triton's.
 _NOT_TRITON = "an exception occurred in the client while decoding the response"
+# From Triton's message for a model that its repository does not have. Only an export with concept prompts adds these.
+_NO_CONCEPTS = re.compile(r"unknown model: 'sam3_(concept|text_cache)' is not found")
+_HOW_TO_EXPORT_CONCEPTS = (
+    "this server does not serve concept prompts: its model was exported without them. Export a checkpoint that has "
+    "them with sam3-export --components clicks,concepts, and restart the server"
+)
 # Triton's prefix to the message of a model inside the ensemble.
 _PREFIX = re.compile(r"^((in ensemble '[^']*', )|(\[request id: [^\]]*\] ))+")
 _ERRORS: dict[str, type[Sam3Error]] = {
@@ -70,6 +77,8 @@ def translated(error: InferenceServerException, netloc: str) -> Sam3Error:
         return unreachable(netloc, message.splitlines()[0])
     if _NOT_TRITON in message:
         return unreachable(netloc, "the server there is not a Triton")
+    if _NO_CONCEPTS.search(message):
+        return ConceptsNotServedError(_HOW_TO_EXPORT_CONCEPTS)
     if _DEAD_MODEL in message:
         kind, message = ServerUnavailableError, f"a model's process has died and must be restarted: {message}"
     return kind(message)

@@ -12,7 +12,7 @@ import numpy as np
 
 from sam3_triton.errors import InvalidUrlError, PredictionError
 
-MODEL = "sam3"
+MODEL, CONCEPT_MODEL = "sam3", "sam3_concept"
 Arrays = dict[str, np.ndarray]
 
 _TRITON_TYPES = {"float32": "FP32", "int32": "INT32", "bool": "BOOL", "object": "BYTES"}

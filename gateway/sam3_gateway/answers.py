@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, Field
-from sam3_triton import Prediction
+from sam3_triton import Instances, Prediction
 
 from sam3_gateway import forms, mask_formats
 
@@ -35,6 +35,15 @@ class MaskFormat(str, Enum):
     png = "png"
     rle = "rle"
     polygons = "polygons"
+
+
+class InstanceMaskFormat(str, Enum):
+    """The format of the masks, or none."""
+
+    png = "png"
+    rle = "rle"
+    polygons = "polygons"
+    none = "none"
 
 
 class PngMask(BaseModel):
@@ -111,6 +120,52 @@ class PredictionAnswer(BaseModel):
     milliseconds: dict[str, float] = _MILLISECONDS
 
 
+class Instance(BaseModel):
+    """One instance of a concept."""
+
+    score: float = Field(
+        description="the probability of this instance times that of the concept, 0 to 1", examples=[0.91]
+    )
+    box: list[float] = Field(
+        description="x0, y0, x1, y1 in pixels. It may overhang the image",
+        min_length=4,
+        max_length=4,
+        examples=[[102.4, 80.1, 310.9, 262.7]],
+    )
+    mask: Annotated[PngMask | RleMask | PolygonMask, Field(discriminator="format")] | None = Field(
+        description="null if `masks` was none"
+    )
+
+
+class ConceptResult(BaseModel):
+    """The instances of one concept."""
+
+    text: str | None = Field(description="of the request; null if it had only boxes", examples=["cup"])
+    presence: float = Field(
+        description="the model's own probability that the concept is in the image, 0 to 1", examples=[0.98]
+    )
+    truncated: bool = Field(description="true if the text was too long and was cut at 32 tokens", examples=[False])
+    total: int = Field(description="instances above the threshold, before `max_instances` and `nms_iou`", examples=[1])
+    instances: list[Instance] = Field(description="best score first; empty if there is none")
+
+
+class ConceptsAnswer(BaseModel):
+    """The instances of each concept, in the order of the request."""
+
+    image_id: str = _ID
+    width: int = Field(description="in pixels as stored; EXIF orientation is not applied", examples=[600])
+    height: int = Field(examples=[400])
+    cache_hit: bool = _HIT
+    results: list[ConceptResult] = Field(description="one for each text, or one if there were only boxes")
+    milliseconds: dict[str, float] = _MILLISECONDS
+
+
+class ConceptsServed(BaseModel):
+    """Whether Triton has concept prompts."""
+
+    served: bool = Field(description="false if the model was exported without concept prompts", examples=[True])
+
+
 def candidates(prediction: Prediction, masks: MaskFormat, logits: bool) -> list[Candidate]:
     """Returns a prediction's masks in the requested format. Takes milliseconds for large masks."""
     return [
@@ -121,6 +176,21 @@ def candidates(prediction: Prediction, masks: MaskFormat, logits: bool) -> list[
         )
         for rank, (png, score) in enumerate(zip(prediction.mask_pngs, prediction.scores, strict=True))
     ]
+
+
+def concept_result(found: Instances, masks: InstanceMaskFormat) -> ConceptResult:
+    """Returns a concept's instances, with masks in the requested format. Takes milliseconds for each large mask."""
+    pngs = (None,) * len(found.scores) if masks is InstanceMaskFormat.none else found.mask_pngs
+    return ConceptResult(
+        text=found.text,
+        presence=found.presence,
+        truncated=found.truncated,
+        total=found.total,
+        instances=[
+            Instance(score=score, box=box, mask=None if png is None else _mask(png, MaskFormat(masks.value)))
+            for score, box, png in zip(found.scores.tolist(), found.boxes.tolist(), pngs, strict=True)
+        ],
+    )
 
 
 def size(prediction: Prediction) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from sam3_triton import (
     ClosedClientError,
+    ConceptsNotServedError,
     DeadlineExceededError,
     ImageNotCachedError,
     InvalidInputError,
@@ -24,7 +25,7 @@ from sam3_triton import (
 )
 from starlette.formparsers import MultiPartParser
 
-from sam3_gateway import contract, v1
+from sam3_gateway import concepts, contract, v1
 from sam3_gateway.backend import Backend
 from sam3_gateway.description import describe
 from sam3_gateway.guard import RETRY_AFTER, Guard
@@ -54,6 +55,7 @@ _STATUSES: tuple[tuple[type[Sam3Error], int], ...] = (
     (TooLargeError, 413),
     (InvalidInputError, 400),
     (ImageNotCachedError, 404),
+    (ConceptsNotServedError, 404),
     (ServerUnavailableError, 503),
     (DeadlineExceededError, 503),
     (ClosedClientError, 503),  # the gateway is shutting down
@@ -73,7 +75,8 @@ def create_app(settings: Settings, backend: Backend) -> FastAPI:
 
     app = FastAPIOffline(
         title="SAM 3 on Triton",
-        description="Send an image and clicks, get masks. If an API key is set, each POST must send it in X-API-Key.",
+        description="Send an image and clicks, words or example boxes, get masks. If an API key is set, each POST must "
+        "send it in X-API-Key.",
         redoc_url=None,
         lifespan=lifespan,
         # The mask inputs of several objects are megabytes of text, and Starlette's own limit is 1 MiB.
@@ -103,6 +106,7 @@ def create_app(settings: Settings, backend: Backend) -> FastAPI:
     segmenter = Segmenter(backend, settings.max_pixels, settings.formats)
     app.include_router(contract.routes(segmenter, Readiness(backend), settings.max_points))
     app.include_router(v1.routes(segmenter, settings.max_points))
+    app.include_router(concepts.routes(segmenter, backend))
 
     @app.get("/metrics", include_in_schema=False)
     async def prometheus() -> Response:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from sam3_triton import AsyncSam3Client, CachedImage, EncodedImage, Prediction, Prefetch, Prompt, ServedModel
+from sam3_triton import (
+    AsyncSam3Client,
+    CachedImage,
+    ConceptPrompt,
+    EncodedImage,
+    Instances,
+    Prediction,
+    Prefetch,
+    Prompt,
+    ServedModel,
+)
 
 from sam3_gateway.settings import Settings
 
@@ -17,6 +27,14 @@ class Backend(Protocol):
         self, image: EncodedImage | CachedImage, prompts: Sequence[Prompt], *, logits: bool
     ) -> list[Prediction]:
         """Returns a prediction for each object. `logits` also requests the low-resolution logits."""
+
+    async def find_concepts(
+        self, image: EncodedImage | CachedImage, prompts: Sequence[ConceptPrompt]
+    ) -> list[Instances]:
+        """Returns the instances of each concept. Raises `ConceptsNotServedError` if it has no concept prompts."""
+
+    async def serves_concepts(self) -> bool:
+        """Returns whether it has concept prompts."""
 
     async def prefetch(self, image: EncodedImage) -> Prefetch:
         """Encodes and caches an image."""

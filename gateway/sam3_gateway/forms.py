@@ -24,9 +24,9 @@ def parse_points(text: str, most: int) -> list[Any]:
     Raises:
         InvalidInputError: the text is not JSON, has another form, or has too many points.
     """
-    values = _json("points", text)
+    values = parse_json("points", text)
     if not isinstance(values, list) or not values:
-        raise InvalidInputError(f"points must be a JSON list [[x, y], ...], not {_shortened(text)}")
+        raise InvalidInputError(f"points must be a JSON list [[x, y], ...], not {shortened(text)}")
     return _pairs(values, most)
 
 
@@ -39,10 +39,10 @@ def parse_point_sets(text: str, most: int) -> list[Any]:
     Raises:
         InvalidInputError: the text is not JSON, has another form, or has too many points.
     """
-    values = _json("points", text)
+    values = parse_json("points", text)
     if not isinstance(values, list) or not all(isinstance(value, list) for value in values):
         raise InvalidInputError(
-            f"the points of several objects must be a JSON list [[[x, y], ...], ...], not {_shortened(text)}"
+            f"the points of several objects must be a JSON list [[[x, y], ...], ...], not {shortened(text)}"
         )
     return [_pairs(value, most) for value in values]
 
@@ -53,7 +53,7 @@ def are_point_sets(text: str) -> bool:
     Raises:
         InvalidInputError: the text is not JSON.
     """
-    values = _json("points", text)
+    values = parse_json("points", text)
     return isinstance(values, list) and any(
         isinstance(value, list) and any(isinstance(part, list) for part in value) for value in values
     )
@@ -73,21 +73,21 @@ def _split(values: list[Any]) -> list[Any]:
         return [values[start : start + 2] for start in range(0, len(values), 2)]
     for value in values:
         if not _is_numbers(value, 2):
-            raise InvalidInputError(f"each point must be [x, y], not {_shortened(json.dumps(value))}")
+            raise InvalidInputError(f"each point must be [x, y], not {shortened(json.dumps(value))}")
     return values
 
 
-def parse_labels(text: str) -> list[Any]:
-    """Parses a JSON list, or one number, to a list.
+def parse_labels(text: str, name: str = "labels") -> list[Any]:
+    """Parses a JSON list, or one number, to a list. The name is that of the field.
 
     Raises:
         InvalidInputError: the text is not JSON, or has another form.
     """
-    values = _json("labels", text)
+    values = parse_json(name, text)
     if _is_label(values):
         return [values]
     if not _is_labels(values):
-        raise InvalidInputError(f"labels must be a JSON list of 0 and 1, or one of them, not {_shortened(text)}")
+        raise InvalidInputError(f"{name} must be a JSON list of 0 and 1, or one of them, not {shortened(text)}")
     return list(values)
 
 
@@ -97,10 +97,10 @@ def parse_label_sets(text: str) -> list[Any]:
     Raises:
         InvalidInputError: the text is not JSON, or has another form.
     """
-    values = _json("labels", text)
+    values = parse_json("labels", text)
     if not isinstance(values, list) or not all(_is_labels(value) for value in values):
         raise InvalidInputError(
-            f"the labels of several objects must be a JSON list [[1, 0, ...], ...], not {_shortened(text)}"
+            f"the labels of several objects must be a JSON list [[1, 0, ...], ...], not {shortened(text)}"
         )
     return values
 
@@ -111,9 +111,9 @@ def parse_box(text: str) -> list[Any]:
     Raises:
         InvalidInputError: the text is not JSON, or has another form.
     """
-    values = _json("box", text)
+    values = parse_json("box", text)
     if not _is_numbers(values, 4):
-        raise InvalidInputError(f"box must be JSON [x1, y1, x2, y2], not {_shortened(text)}")
+        raise InvalidInputError(f"box must be JSON [x1, y1, x2, y2], not {shortened(text)}")
     return list(values)
 
 
@@ -123,9 +123,9 @@ def parse_boxes(text: str) -> list[Any]:
     Raises:
         InvalidInputError: the text is not JSON, or has another form.
     """
-    values = _json("boxes", text)
+    values = parse_json("boxes", text)
     if not isinstance(values, list) or not all(_is_numbers(value, 4) for value in values):
-        raise InvalidInputError(f"boxes must be a JSON list [[x1, y1, x2, y2], ...], not {_shortened(text)}")
+        raise InvalidInputError(f"boxes must be a JSON list [[x1, y1, x2, y2], ...], not {shortened(text)}")
     return values
 
 
@@ -139,7 +139,7 @@ def parse_flag(name: str, text: str) -> bool:
         return True
     if text.strip().lower() in _FALSE:
         return False
-    raise InvalidInputError(f"{name} must be true or false, not {_shortened(text)}")
+    raise InvalidInputError(f"{name} must be true or false, not {shortened(text)}")
 
 
 def parse_image_id(text: str) -> str:
@@ -149,7 +149,7 @@ def parse_image_id(text: str) -> str:
         InvalidInputError: it is not.
     """
     if not _IMAGE_ID.fullmatch(text):
-        raise InvalidInputError(f"image_id must be 64 lowercase hexadecimal digits, not {_shortened(text)}")
+        raise InvalidInputError(f"image_id must be 64 lowercase hexadecimal digits, not {shortened(text)}")
     return text
 
 
@@ -159,7 +159,7 @@ def parse_logits(text: str) -> np.ndarray:
     Raises:
         InvalidInputError: the text is something else.
     """
-    return _logits(_json("mask_input", text), text)
+    return _logits(parse_json("mask_input", text), text)
 
 
 def parse_logits_sets(text: str) -> list[np.ndarray]:
@@ -168,14 +168,14 @@ def parse_logits_sets(text: str) -> list[np.ndarray]:
     Raises:
         InvalidInputError: the text is something else.
     """
-    values = _json("mask_input", text)
+    values = parse_json("mask_input", text)
     if not isinstance(values, list):
-        raise InvalidInputError(f"the mask_input of several objects must be a JSON list, not {_shortened(text)}")
+        raise InvalidInputError(f"the mask_input of several objects must be a JSON list, not {shortened(text)}")
     return [_logits(value, text) for value in values]
 
 
 def _logits(values: Any, text: str) -> np.ndarray:
-    fault = InvalidInputError(f"mask_input must be a candidate's low_res_logits, unchanged, not {_shortened(text)}")
+    fault = InvalidInputError(f"mask_input must be a candidate's low_res_logits, unchanged, not {shortened(text)}")
     if not isinstance(values, dict) or not isinstance(values.get("data"), str):
         raise fault
     shape = values.get("shape")
@@ -197,11 +197,16 @@ def show_logits(logits: np.ndarray) -> dict[str, Any]:
     return {"shape": list(logits.shape), "data": base64.b64encode(logits.astype("<f4").tobytes()).decode()}
 
 
-def _json(name: str, text: str) -> Any:
+def parse_json(name: str, text: str) -> Any:
+    """Parses the JSON of a field.
+
+    Raises:
+        InvalidInputError: the text is not JSON.
+    """
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidInputError(f"{name} must be JSON, not {_shortened(text)}") from error
+        raise InvalidInputError(f"{name} must be JSON, not {shortened(text)}") from error
 
 
 def _is_numbers(value: Any, count: int) -> bool:
@@ -220,5 +225,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """Returns a text for an error's line: quoted, and cut if it is long."""
     return repr(text if len(text) <= 80 else text[:77] + "...")

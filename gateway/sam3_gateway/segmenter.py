@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from fastapi import Request, UploadFile
-from sam3_triton import CachedImage, Prediction, Prompt
+from sam3_triton import CachedImage, ConceptPrompt, Instances, InvalidInputError, Prediction, Prompt
 
+from sam3_gateway import forms
 from sam3_gateway.backend import Backend
 from sam3_gateway.telemetry import Record
 from sam3_gateway.uploads import Upload, inspect
@@ -46,6 +47,18 @@ class Segmenter:
         Record.of(request).image_id = upload.image.image_id
         return upload
 
+    async def choose(self, request: Request, image: UploadFile | None, image_id: str) -> Upload | CachedImage:
+        """Returns the image of a request: uploaded, or cached under an id. An empty id is a missing one.
+
+        Raises:
+            InvalidInputError: neither or both were given, the id is malformed, or see `uploads.inspect`.
+        """
+        if (image is None) == (not image_id):
+            raise InvalidInputError("give an image or an image_id, and not both")
+        if image is None:
+            return CachedImage(forms.parse_image_id(image_id))
+        return await self.inspect(request, image)
+
     async def set_image(self, request: Request, upload: Upload) -> bool:
         """Encodes and caches an uploaded image. Returns whether it was already cached.
 
@@ -79,6 +92,23 @@ class Segmenter:
         first = predictions[0]
         record.image_id, record.cache_hit, record.model = first.image_id, first.cache_hit, first.model
         return predictions
+
+    async def find(
+        self, request: Request, image: Upload | CachedImage, prompts: Sequence[ConceptPrompt]
+    ) -> list[Instances]:
+        """Finds concepts in an uploaded or a cached image. Returns the instances of each.
+
+        Raises:
+            Sam3Error: see `Backend.find_concepts`.
+            ClientClosedError: the caller disconnected.
+        """
+        record = Record.of(request)
+        known = image.image if isinstance(image, Upload) else image
+        with record.stage("triton"):
+            found = await _unless_closed(request, self._backend.find_concepts(known, prompts))
+        first = found[0]
+        record.image_id, record.cache_hit, record.model = first.image_id, first.cache_hit, first.model
+        return found
 
 
 async def _unless_closed(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -6,7 +6,6 @@ import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Request, UploadFile
-from sam3_triton import CachedImage, InvalidInputError
 
 from sam3_gateway import forms
 from sam3_gateway.answers import Fault, ImageAnswer, MaskFormat, ObjectAnswer, PredictionAnswer, candidates, size
@@ -14,7 +13,6 @@ from sam3_gateway.contract import FAULTS, IMAGE
 from sam3_gateway.objects import PromptFields
 from sam3_gateway.segmenter import Segmenter
 from sam3_gateway.telemetry import Record
-from sam3_gateway.uploads import Upload
 
 # An empty field means the same as a missing one, because HTML forms send empty fields.
 _POINTS = "JSON [[x, y], …], in pixels of the image, origin top left. For several objects: [[[x, y], …], …]"
@@ -72,7 +70,7 @@ def routes(segmenter: Segmenter, max_points: int) -> APIRouter:
         fields = PromptFields(points, labels, box, boxes, mask_input, multimask)
         several = fields.are_of_several()
         prompts = fields.prompts(max_points) if several else [fields.prompt(max_points)]
-        chosen = await _chosen(segmenter, request, image, image_id)
+        chosen = await segmenter.choose(request, image, image_id)
         predictions = await segmenter.segment(request, chosen, prompts, logits=with_logits)
         record = Record.of(request)
         with record.stage("encode"):
@@ -91,14 +89,3 @@ def routes(segmenter: Segmenter, max_points: int) -> APIRouter:
         )
 
     return router
-
-
-async def _chosen(
-    segmenter: Segmenter, request: Request, image: UploadFile | None, image_id: str
-) -> Upload | CachedImage:
-    """The image of a request: uploaded, or cached under an id."""
-    if (image is None) == (not image_id):
-        raise InvalidInputError("give an image or an image_id, and not both")
-    if image is None:
-        return CachedImage(forms.parse_image_id(image_id))
-    return await segmenter.inspect(request, image)

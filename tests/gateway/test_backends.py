@@ -15,9 +15,12 @@ from sam3_gateway.settings import Settings
 from sam3_triton import (
     CachedImage,
     ClosedClientError,
+    ConceptPrompt,
+    ConceptsNotServedError,
     DeadlineExceededError,
     EncodedImage,
     ImageNotCachedError,
+    Instances,
     InvalidInputError,
     Prediction,
     PredictionError,
@@ -65,6 +68,14 @@ class Boxes:
         mask[int(corner[1]) :, int(corner[0]) :] = 255
         count = 3 if prompt.multimask else 1
         return Prediction((png(mask),) * count, np.linspace(0.9, 0.5, count), image_id, False, MODEL, None)
+
+    async def find_concepts(
+        self, image: EncodedImage | CachedImage, prompts: Sequence[ConceptPrompt]
+    ) -> list[Instances]:
+        raise ConceptsNotServedError("no concepts")
+
+    async def serves_concepts(self) -> bool:
+        return False
 
     async def prefetch(self, image: EncodedImage) -> Prefetch:
         return Prefetch(True, MODEL)

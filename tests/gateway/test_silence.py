@@ -15,8 +15,9 @@ from urllib3.filepost import encode_multipart_formdata
 
 
 def request_bytes(path: str = "/predict/mask") -> bytes:
-    """A click as an HTTP request."""
-    body, kind = encode_multipart_formdata({"image": ("a.png", fresh_image()), "points": "[[1, 1]]"})
+    """A click, and for /v1/concepts a text, as an HTTP request."""
+    fields = {"image": ("a.png", fresh_image()), "points": "[[1, 1]]", "texts": '["cup", "plate"]'}
+    body, kind = encode_multipart_formdata(fields)
     head = f"POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
@@ -37,7 +38,7 @@ def test_a_caller_that_disconnects_cancels_its_call(tmp_path: Path) -> None:
     log = tmp_path / "gateway.log"
     with silent_triton() as (triton, address), run_gateway(address, "--max-in-flight", "1", log=log) as url:
         came = triton.came  # the probe of /health
-        for count, path in enumerate(("/predict/mask", "/v1/predict", "/v1/images"), start=1):
+        for count, path in enumerate(("/predict/mask", "/v1/predict", "/v1/images", "/v1/concepts"), start=1):
             with connect(url) as caller:
                 caller.sendall(request_bytes(path))
                 triton.wait_for(came + count, triton.cancelled)
