@@ -17,6 +17,7 @@ from sam3_triton.errors import (
     SupersededError,
 )
 from sam3_triton.images import CachedImage, EncodedImage
+from sam3_triton.instance_overlay import overlay_instances
 from sam3_triton.instances import Instances
 from sam3_triton.masks import get_mask_from_sam, overlay, save_mask
 from sam3_triton.predictions import Prediction, Prefetch
@@ -48,5 +49,6 @@ __all__ = [
     "SupersededError",
     "get_mask_from_sam",
     "overlay",
+    "overlay_instances",
     "save_mask",
 ]

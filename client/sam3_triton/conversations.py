@@ -40,7 +40,8 @@ _INSTANCES = (
 )
 # Few images have more instances of a concept, and the server draws 32 masks in one batch tier.
 _FIRST_INSTANCES = 32
-_PROBE_IMAGE = EncodedImage.of(np.full((16, 16, 3), 128, np.uint8))
+# A small picture, for checks of the server.
+PROBE_IMAGE = EncodedImage.of(np.full((16, 16, 3), 128, np.uint8))
 _PROBE_POINTS = np.array([[[8, 8]]], np.float32)
 
 
@@ -132,8 +133,8 @@ def model() -> Conversation[ServedModel]:
 
 def probe() -> Conversation[ServedModel]:
     """Sends a click on a small picture, to check every model. The encoder runs only the first time."""
-    yield Call({"IMAGE": _image_tensor(_PROBE_IMAGE)}, ("ORIGINAL_SIZE",), "sam3_preprocess")
-    answer = yield from _id_first(_PROBE_IMAGE, {"POINTS": _PROBE_POINTS}, ("MASKS", "MODEL"))
+    yield Call({"IMAGE": _image_tensor(PROBE_IMAGE)}, ("ORIGINAL_SIZE",), "sam3_preprocess")
+    answer = yield from _id_first(PROBE_IMAGE, {"POINTS": _PROBE_POINTS}, ("MASKS", "MODEL"))
     return ServedModel.of(answer["MODEL"])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sam3_triton import Sam3Error
+from sam3_triton import ConceptPrompt, Sam3Error
 from sam3_triton.batch.jobs import Job, parse
 from sam3_triton.batch.report import REPORT, Report, alone, stamp
 from sam3_triton.cli import main
@@ -44,6 +44,20 @@ def job(photos: Path, number: int = 1, **content: Any) -> Job:
 
 def done(report: Report, one: Job) -> None:
     report.succeeded(one, [PNG] * len(one.outputs), np.full(len(one.outputs), 0.5), stamp(one.photo))
+
+
+def concept(photos: Path, number: int = 1, **content: Any) -> Job:
+    jobs, faults = parse(b"\n" * (number - 1) + concept_line(**content), photos)
+    assert not faults
+    return jobs[0]
+
+
+def concept_line(**content: Any) -> bytes:
+    return json.dumps({"image": "b.jpg", "text": "cup", **content}).encode()
+
+
+def found(report: Report, one: Job, count: int) -> None:
+    report.succeeded(one, [PNG] * count, np.full(count, 0.5), stamp(one.photo), {"presence": 0.75})
 
 
 def entries(out: Path) -> list[dict[str, Any]]:
@@ -287,3 +301,111 @@ def test_two_runs_do_not_share_a_folder(out: Path) -> None:
         pass
     with alone(out):
         pass
+
+
+def test_a_line_with_words_or_boxes_is_a_concept(photos: Path) -> None:
+    boxes = {"boxes": [[1, 2, 3, 4], [5, 6, 7, 8]], "box_labels": [1, False], "name": "like this"}
+    lines = [concept_line(threshold=0.25, nms_iou=0.9), json.dumps({"image": "b.jpg", **boxes}).encode(), line()]
+    (words, examples, click), faults = parse(b"\n".join(lines), photos, multimask=True)
+    assert not faults
+    assert isinstance(words.prompt, ConceptPrompt)
+    assert isinstance(examples.prompt, ConceptPrompt)
+    assert (words.prompt.text, words.prompt.threshold, words.prompt.nms_iou) == ("cup", 0.25, 0.9)
+    assert examples.prompt.box_labels is not None
+    assert examples.prompt.box_labels.tolist() == [1, 0]
+    assert (words.outputs, examples.outputs) == (("b.1.png",), ("b.like this.png",))
+    assert words.masks(3) == ("b.1.png", "b.1.2.png", "b.1.3.png")
+    assert words.masks(0) == ()
+    assert click.masks(3) == click.outputs
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ({"text": ""}, "the text is empty"),
+        ({"text": 7}, "text must be a string, not 7"),
+        ({"points": [[1, 2]]}, "points does not go with text or boxes"),
+        ({"multimask": True}, "multimask does not go with text or boxes"),
+        ({"boxes": [["1", 2, 3, 4]]}, "boxes must be a list of numbers"),
+        ({"boxes": [[3, 2, 1, 4]]}, "a box must be x0, y0, x1, y1"),
+        ({"boxes": [[1, 2, 3, 4]], "box_labels": [1, 0]}, "1 boxes, but 2 labels"),
+        ({"threshold": "0.5"}, "threshold must be from 0 to 1, not '0.5'"),
+        ({"text": None, "threshold": 0.5, "points": [[1, 2]]}, "threshold needs text or boxes"),
+    ],
+)
+def test_an_invalid_concept_is_reported(photos: Path, content: dict[str, Any], fault: str) -> None:
+    _, faults = parse(concept_line(**content), photos)
+    assert [number for number, _ in faults] == [1]
+    assert fault in faults[0][1]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (concept_line(name="a"), line(name="a")),
+        (concept_line(name="a"), line(name="a.2")),
+        (line(name="a.7"), concept_line(name="a")),
+        (concept_line(name="a"), concept_line(name="a.12")),
+        (concept_line(name="a.12"), concept_line(name="a")),
+        (line(name="a", multimask=True), concept_line(name="a")),
+    ],
+)
+def test_the_masks_of_a_concept_may_not_meet_those_of_another_line(photos: Path, first: bytes, second: bytes) -> None:
+    jobs, faults = parse(first + b"\n" + second, photos)
+    assert len(jobs) == 1
+    ((number, fault),) = faults
+    assert number == 2
+    assert "line 1" in fault
+
+
+def test_names_that_only_look_alike_are_no_clash(photos: Path) -> None:
+    lines = [concept_line(name="a"), line(name="a.x"), line(name="a.02"), line(name="ab"), concept_line(name="a.2x")]
+    assert not parse(b"\n".join(lines), photos)[1]
+
+
+def test_the_masks_of_a_concept_may_not_overwrite_a_photo(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = photos / "masks"
+    out.mkdir()
+    (out / "b.cup.12.png").write_bytes(b"a photo")
+    prompts = photos.parent / "prompts.jsonl"
+    prompts.write_bytes(concept_line(image="b.jpg", name="cup") + b"\n" + line(image="masks/b.cup.12.png"))
+    assert main(["batch", str(photos), "--prompts", str(prompts), "-o", str(out)]) == 1
+    assert "its mask would overwrite a photo" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_finished_concept_is_skipped(photos: Path, out: Path, count: int) -> None:
+    one = concept(photos)
+    report = Report(out)
+    found(report, one, count)
+    assert report.is_done(one)
+    assert Report(out).is_done(one)
+    assert len(list(out.glob("*.png"))) == count
+    assert entries(out)[0]["presence"] == 0.75
+    assert not Report(out).is_done(concept(photos, threshold=0.25))
+    assert not Report(out).is_done(concept(photos, text="plate"))
+    assert not Report(out).is_done(concept(photos, boxes=[[1, 2, 3, 4]]))
+
+
+def test_a_concept_without_instances_keeps_its_line_beside_another_file(photos: Path, out: Path) -> None:
+    report = Report(out)
+    found(report, concept(photos, name="none"), 0)
+    report.tidy([job(photos)])
+    assert [entry["output"] for entry in entries(out)] == ["b.none.png"]
+
+
+def test_fewer_instances_than_before_leave_no_old_masks(photos: Path, out: Path) -> None:
+    report = Report(out)
+    found(report, concept(photos), 3)
+    found(report, concept(photos, threshold=0.75), 1)
+    assert [path.name for path in out.glob("*.png")] == ["b.1.png"]
+    report.failed(concept(photos), "a fault")
+    assert not list(out.glob("*.png"))
+    assert not report.is_done(concept(photos))
+
+
+def test_a_concept_whose_mask_is_gone_is_found_again(photos: Path, out: Path) -> None:
+    report = Report(out)
+    found(report, concept(photos), 3)
+    (out / "b.1.2.png").unlink()
+    assert not report.is_done(concept(photos))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from sam3_triton.cli import _parser, main
+from sam3_triton.cli.find import _names
 
 
 def parse(*arguments: str) -> list[list[float]]:
@@ -67,3 +68,36 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert end.value.code == 0
     assert capsys.readouterr().out.startswith("sam3 0.1.0")
+
+
+def test_boxes_keep_their_order_and_labels() -> None:
+    boxes = ["--box", "1,2,3,4", "--not-box", "5,6,7,8", "--box", "0,0,9,9"]
+    options = _parser().parse_args(["find", "photo.png", "red car", "cup", *boxes])
+    assert options.texts == ["red car", "cup"]
+    assert options.boxes == [([1, 2, 3, 4], 1), ([5, 6, 7, 8], 0), ([0, 0, 9, 9], 1)]
+    assert _parser().parse_args(["find", "photo.png", "cup"]).boxes == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ([], "no prompt: give a text or boxes"),
+        ([" "], "the text is empty"),
+        (["cup", "--threshold", "1.5"], "threshold must be from 0 to 1"),
+        (["cup", "--nms-iou", "0"], "nms_iou must be above 0"),
+        (["cup", "--box", "3,2,1,4"], "a box must be x0, y0, x1, y1"),
+    ],
+)
+def test_a_concept_is_checked_first(
+    arguments: list[str], fault: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "found"
+    assert main(["find", str(tmp_path / "photo.png"), *arguments, "-o", str(out)]) == 1
+    assert fault in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_each_text_has_names_of_its_own() -> None:
+    texts = ["Red car!", "red  car", "red car 2", "Tasse für Kaffee", "杯子", "!?", "x" * 100]
+    names = _names(texts)
+    assert names == ["red-car", "red-car-2", "red-car-2-2", "tasse-für-kaffee", "杯子", "text", "x" * 40]

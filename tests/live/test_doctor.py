@@ -22,7 +22,7 @@ from sam3_triton.cli import main
 from tritonclient.grpc import InferenceServerClient
 
 Doctor = Callable[..., tuple[int, list[tuple[str, str, str]]]]
-REST_ON_A_SERVER = ("models", "profile", "instances", "model", "click", "cache", "shared memory")
+REST_ON_A_SERVER = ("models", "profile", "instances", "model", "click", "concepts", "cache", "shared memory")
 
 
 @pytest.fixture
@@ -65,6 +65,7 @@ def test_a_healthy_server(server, exported: Path, doctor: Doctor, scheme: str) -
     ((_, text),) = of(told, "profile")
     assert text == "default, for image encoder and mask decoder"
     assert re.fullmatch(r"a mask came back in \d+ ms", of(told, "click")[0][1])
+    assert of(told, "concepts") == [("ok", "not served: the model was exported without concept prompts")]
     assert "sam3_tiny.pt (sha256 " in of(told, "repository")[0][1]
     assert "as onnx + torchscript, exported" in of(told, "repository")[0][1]
 

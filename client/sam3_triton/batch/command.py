@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam3_triton.async_client import AsyncSam3Client
-from sam3_triton.batch.jobs import Job, parse
+from sam3_triton.batch.jobs import Job, parse, possible_series
 from sam3_triton.batch.progress import Progress
 from sam3_triton.batch.report import REPORT, Report, alone
 from sam3_triton.batch.run import GaveUpError, Run
@@ -75,8 +75,9 @@ def _jobs(options: Options) -> list[Job]:
         raise InvalidInputError(f"the report would overwrite {options.prompts}; rename that file")
     jobs, faults = parse(options.prompts.read_bytes(), options.folder, options.multimask)
     out, photos = options.out.resolve(), {job.photo.resolve() for job in jobs}
+    series = {path for photo in photos if photo.suffix == ".png" for path in possible_series(str(photo))}
     for job in jobs:
-        if any(out / output in photos for output in job.outputs):
+        if any(out / output in photos for output in job.outputs) or (job.series and str(out / job.series) in series):
             faults.append(
                 (job.line, f"its mask would overwrite a photo in {options.out}; set name or use another output folder")
             )

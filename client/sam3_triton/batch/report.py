@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ class Report:
     """The report of a folder of masks. Lines are appended as prompts finish; the last line for an output counts.
 
     A line has `line`, `image`, `output` (the best mask's path in the folder), `prompt` and `photo` (for the next run to
-    detect changes), and either `masks` and `scores`, best first, or `error`.
+    detect changes), and either `masks` and `scores`, best first, or `error`. That of a concept, which may have no mask,
+    also has `boxes`, `presence` and `truncated`.
     """
 
     def __init__(self, out: Path) -> None:
@@ -48,30 +50,39 @@ class Report:
     def is_done(self, job: Job) -> bool:
         """Whether all masks of this prompt exist, and prompt and photo have not changed since."""
         entry = self._entries.get(job.outputs[0])
-        if entry is None or entry.get("prompt") != job.digest or entry.get("masks") != list(job.outputs):
+        if entry is None or entry.get("prompt") != job.digest or "masks" not in entry:
             return False
-        if not self._masks_exist(entry):
+        if entry["masks"] != list(job.masks(len(entry["masks"]))) or not self._masks_exist(entry):
             return False
         entry["line"] = job.line
         return stamp(job.photo) in (None, entry.get("photo"))
 
-    def succeeded(self, job: Job, pngs: Sequence[bytes], scores: np.ndarray, photo: str | None) -> None:
+    def succeeded(
+        self,
+        job: Job,
+        pngs: Sequence[bytes],
+        scores: np.ndarray,
+        photo: str | None,
+        details: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         """Writes the masks, each atomically, and then the line.
 
         Args:
             pngs: M PNG files, best first.
             scores: [M].
+            details: further values for the line.
             photo: the photo's `stamp`, taken before it was read.
 
         Raises:
             OSError: a file cannot be written.
         """
-        for output, png in zip(job.outputs, pngs, strict=True):
+        outputs = job.masks(len(pngs))
+        for output, png in zip(outputs, pngs, strict=True):
             path = self._out / output
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(path, png)
         rounded = [round(float(score), 6) for score in scores]
-        self._add(job, {"photo": photo, "masks": list(job.outputs), "scores": rounded})
+        self._add(job, {"photo": photo, "masks": list(outputs), "scores": rounded, **details})
 
     def failed(self, job: Job, error: str) -> None:
         """Writes the line, and removes the masks of an earlier prompt with the same output."""
@@ -86,7 +97,7 @@ class Report:
         kept = [
             entry
             for output, entry in self._entries.items()
-            if output in current or (entry.get("masks") and self._masks_exist(entry))
+            if output in current or ("masks" in entry and self._masks_exist(entry))
         ]
         kept.sort(key=lambda entry: entry["line"] if isinstance(entry.get("line"), int) else 0)
         _write(self._path, "".join(_line(entry) for entry in kept).encode())

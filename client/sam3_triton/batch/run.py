@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from sam3_triton.async_client import AsyncSam3Client
 from sam3_triton.batch.jobs import Job
@@ -21,7 +22,9 @@ from sam3_triton.errors import (
     ServerUnavailableError,
 )
 from sam3_triton.images import EncodedImage
+from sam3_triton.instances import Instances
 from sam3_triton.predictions import Prediction
+from sam3_triton.prompts import Prompt
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 2.0
 # A busy server refuses some requests. Print a line only if that lasts longer than this.
@@ -84,16 +87,19 @@ class Run:
                 self.failed += 1
                 self._progress.advance(failed=True)
             else:
-                self._report.succeeded(job, answer.mask_pngs, answer.scores, photo)
+                self._report.succeeded(job, answer.mask_pngs, answer.scores, photo, _details(answer))
                 self.succeeded += 1
                 self._progress.advance()
 
-    async def _predict(self, job: Job, image: EncodedImage) -> Prediction:
+    async def _predict(self, job: Job, image: EncodedImage) -> Prediction | Instances:
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
                 with self._patience:
-                    return await self._client.segment(image, job.prompt, logits=False)
+                    if isinstance(job.prompt, Prompt):
+                        return await self._client.segment(image, job.prompt, logits=False)
+                    (found,) = await self._client.find_concepts(image, [job.prompt])
+                    return found
             except ServerUnavailableError as error:
                 self._patience.refused(error)
             except (DeadlineExceededError, PredictionError) as error:
@@ -145,6 +151,14 @@ class _Patience:
         if silence_s >= min(_TELL_AFTER_S, self._limit_s) and not self._told:
             self._told = True
             self._progress.say(f"waiting up to {self._limit_s:g} s for the server: {error}")
+
+
+def _details(answer: Prediction | Instances) -> dict[str, Any]:
+    """What the report's line of a concept has beside that of a click."""
+    if isinstance(answer, Prediction):
+        return {}
+    boxes = [[round(side, 2) for side in box] for box in answer.boxes.tolist()]
+    return {"boxes": boxes, "presence": round(answer.presence, 6), "truncated": answer.truncated}
 
 
 def _read(photo: Path) -> EncodedImage:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from sam3_triton.cli import batch, doctor, predict
+from sam3_triton.cli import batch, doctor, find, predict
 from sam3_triton.cli.arguments import add_url
 from sam3_triton.client import Sam3Client
 from sam3_triton.errors import MissingExtraError, Sam3Error
@@ -28,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     predict.add_parser(commands)
+    find.add_parser(commands)
     batch.add_parser(commands)
     doctor.add_parser(commands)
 
@@ -64,6 +65,7 @@ def _gateway(arguments: list[str]) -> int:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "predict": predict.run,
+    "find": find.run,
     "batch": batch.run,
     "doctor": doctor.run,
     "probe": _probe,

@@ -12,7 +12,7 @@ from sam3_triton.doctor import host, server
 from sam3_triton.doctor.findings import Finding, Mark, fault, is_coloured, ok, skipped, warning
 from sam3_triton.doctor.golden import check_golden
 from sam3_triton.doctor.inspector import Inspector
-from sam3_triton.doctor.repository import check_repository, exported_model
+from sam3_triton.doctor.repository import check_repository, exported_model, has_concepts
 from sam3_triton.wire import Address
 
 _DISTRIBUTION = "sam3-triton"
@@ -65,13 +65,14 @@ def _findings(url: str, address: Address, repository: Path | None, golden: bool)
             yield from server.check_models(inspector)
             configs = server.Configs.of(inspector)
     if configs is None:
-        for subject in ("models", "profile", "instances", "model", "click", "cache", "shared memory"):
+        for subject in ("models", "profile", "instances", "model", "click", "concepts", "cache", "shared memory"):
             yield skipped(subject, "no server answers")
     else:
         yield server.check_profile(configs)
         yield server.check_instances(configs)
         yield server.check_model(url, None if repository is None else exported_model(repository))
         yield server.check_click(url)
+        yield server.check_concepts(url, None if repository is None else has_concepts(repository))
         yield server.check_cache(configs)
         yield host.check_shared_memory(configs, here, host.listening(servers, address))
     yield host.check_segments(servers)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sam3_triton.doctor.findings import Finding, fault, megabytes, ok
 from sam3_triton.served_model import ServedModel
+from sam3_triton.wire import CONCEPT_MODEL
 
 CURRENT = Path("sam3") / "exports" / "current"
 REPORT = "export.json"
@@ -35,6 +36,18 @@ def check_repository(repository: Path) -> Iterator[Finding]:
         return
     for model in components:
         yield _check_model(repository, model, artifacts)
+    if "concepts" in report and not (repository / CONCEPT_MODEL / "config.pbtxt").is_file():
+        text = f"the export has concept prompts, but {repository / CONCEPT_MODEL} is missing"
+        yield fault("artifacts", text, EXPORT_AGAIN)
+
+
+def has_concepts(repository: Path) -> bool | None:
+    """Whether the installed export has concept prompts; None if the report is missing or damaged, which
+    `check_repository` reports."""
+    try:
+        return "concepts" in json.loads((repository / CURRENT / REPORT).read_bytes())
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def exported_model(repository: Path) -> ServedModel | None:
@@ -50,9 +63,10 @@ def exported_model(repository: Path) -> ServedModel | None:
 def _described(report: dict[str, Any]) -> str:
     checkpoint, versions = report["checkpoint"], report["versions"]
     formats = sorted({str(entry["format"]) for entry in report["artifacts"].values()})
+    concepts = ", with concept prompts" if "concepts" in report else ""
     return (
         f"{checkpoint['model']}, {checkpoint['source']} (sha256 {checkpoint['sha256'][:12]}...) as "
-        f"{' + '.join(formats)}, exported at {report['exported_at']} with "
+        f"{' + '.join(formats)}{concepts}, exported at {report['exported_at']} with "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
     )
 

@@ -9,9 +9,10 @@ from math import prod
 from typing import Any
 
 from sam3_triton.client import Sam3Client
+from sam3_triton.conversations import PROBE_IMAGE
 from sam3_triton.doctor.findings import Finding, fault, megabytes, ok, skipped, warning
 from sam3_triton.doctor.inspector import Inspector
-from sam3_triton.errors import DeadlineExceededError, Sam3Error, ServerUnavailableError
+from sam3_triton.errors import ConceptsNotServedError, DeadlineExceededError, Sam3Error, ServerUnavailableError
 from sam3_triton.served_model import ServedModel
 from sam3_triton.wire import Address
 
@@ -22,8 +23,9 @@ MODELS = ("sam3", "sam3_encode", CACHE, "sam3_preprocess", ENCODER, "sam3_mask_p
 _PREFIX = "sam3"
 _EXPORTED_BACKENDS = ("onnxruntime", "pytorch")
 KNOWN_GOOD = "2.51"
-# SAM 3's own size (docs/cache.md).
-SAM3_BYTES_PER_IMAGE = 10_616_832
+# SAM 3's own size (docs/cache.md), for clicks alone, and with the features for concept prompts.
+SAM3_BYTES_PER_IMAGE, SAM3_BYTES_PER_IMAGE_WITH_CONCEPTS = 10_616_832, 21_233_664
+_CONCEPT_FEATURES = "BACKBONE_FEATURES"
 TIMEOUT_S = 5.0
 _OTHER_PROTOCOL_TIMEOUT_S = 2.0
 _LOADING = {"loading": "wait until it is loaded"}
@@ -82,6 +84,11 @@ class Configs:
     def largest_batch(self, model: str) -> int:
         """How many requests one execution of a model takes."""
         return max(1, int(self.by_model[model].get("max_batch_size", 0)))
+
+    @property
+    def has_concept_features(self) -> bool:
+        """Whether the image encoder also computes the features for concept prompts."""
+        return any(output.get("name") == _CONCEPT_FEATURES for output in self.by_model[ENCODER].get("output", []))
 
     def bytes_per_image(self) -> int | None:
         """Bytes of one image in the cache; None if the encoder's config leaves axes open."""
@@ -225,6 +232,26 @@ def check_click(url: str) -> Finding:
     return ok("click", f"a mask came back in {1000 * (time.monotonic() - started):.0f} ms")
 
 
+def check_concepts(url: str, exported: bool | None) -> Finding:
+    """Sends a text, which goes through every model of concept prompts, if the server has them.
+
+    Args:
+        exported: whether the repository has concept prompts; None if there is none to compare with.
+    """
+    started = time.monotonic()
+    try:
+        with Sam3Client(url) as client:
+            client.find(PROBE_IMAGE, text="object", max_instances=1)
+    except ConceptsNotServedError:
+        if exported:
+            text = "the repository has concept prompts, but the server does not serve them"
+            return fault("concepts", text, "restart the server, if it is to serve this repository")
+        return ok("concepts", "not served: the model was exported without concept prompts")
+    except Sam3Error as error:
+        return fault("concepts", str(error), "see the faults above and the server's log")
+    return ok("concepts", f"served: an answer came back in {1000 * (time.monotonic() - started):.0f} ms")
+
+
 def check_cache(configs: Configs) -> Finding:
     """Checks how many images the cache has room for."""
     if reason := configs.lacking(CACHE):
@@ -232,8 +259,11 @@ def check_cache(configs: Configs) -> Finding:
     text = configs.parameter(CACHE, "cache_bytes")
     if text is None or not text.isdecimal():
         return skipped("cache", f"the parameter cache_bytes of {CACHE} is not a number, but {text!r}")
-    budget, known = int(text), None if ENCODER in configs.missing else configs.bytes_per_image()
-    image = known or SAM3_BYTES_PER_IMAGE
+    budget, known, assumed = int(text), None, SAM3_BYTES_PER_IMAGE
+    if ENCODER not in configs.missing:
+        known = configs.bytes_per_image()
+        assumed = SAM3_BYTES_PER_IMAGE_WITH_CONCEPTS if configs.has_concept_features else assumed
+    image = known or assumed
     size = f"{megabytes(image)}{'' if known else ', assuming SAM 3'}"
     if budget == 0:
         return warning("cache", "keeps nothing: every click runs the encoder", "raise cache_bytes (docs/cache.md)")
