@@ -86,6 +86,17 @@ class Visitor:
         assert match, label
         return int(match[1]), int(match[2])
 
+    def find(self, text: str) -> dict[str, Any]:
+        """Types into the field "Find every", presses Enter, and returns the gateway's answer."""
+        field = self.page.get_by_label("Find every", exact=True)
+        field.fill(text)
+        return self.answer(lambda: field.press("Enter"), "/v1/concepts")
+
+    def set_threshold(self, value: float) -> None:
+        """Moves the slider and lets go of it."""
+        self.page.get_by_label("Score above").fill(str(value))
+        self.settle()
+
     def seen(self) -> np.ndarray:
         """The canvas's content, uint8 [H, W, 3], at the picture's size."""
         width, height = self.picture_size()
@@ -101,9 +112,9 @@ class Visitor:
         """The requests to one path of the gateway so far."""
         return [request for request in self.requests if request.url == self.gateway + path]
 
-    def answer(self, do: Callable[[], None]) -> dict[str, Any]:
-        """Calls `do`, which must request masks, and returns the gateway's answer."""
-        with self.page.expect_response(f"{self.gateway}/v1/predict") as caught:
+    def answer(self, do: Callable[[], None], path: str = "/v1/predict") -> dict[str, Any]:
+        """Calls `do`, which must send a request to a path of the gateway, and returns the answer."""
+        with self.page.expect_response(f"{self.gateway}{path}") as caught:
             do()
         self.settle()
         response: Response = caught.value

@@ -20,6 +20,13 @@ def gateway(serve, exported_demo: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def concept_gateway(serve, exported_concepts: Path) -> Iterator[str]:
+    """The address of a gateway in front of a checkpoint with concept prompts."""
+    with run_gateway(serve(exported_concepts).grpc_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def locked_gateway(serve, exported_demo: Path) -> Iterator[str]:
     """The same with an API key."""
     with run_gateway(serve(exported_demo).grpc_url, SAM3_GATEWAY_API_KEY=API_KEY) as url:

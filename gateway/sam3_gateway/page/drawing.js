@@ -1,14 +1,22 @@
 // @ts-check
-/** Draws the picture, the mask and the prompt, in pixels of the screen, so that lines are sharp. */
+/** Draws the picture, masks and prompts, in pixels of the screen, so that lines are sharp. */
+
+import { drawInstances } from "./instance_drawing.js";
+import { contextOf, drawTag, emptyLayer, outlined, strokeTwice, TAG_HEIGHT } from "./layers.js";
 
 /** @typedef {import("./server.js").Box} Box */
 /** @typedef {import("./server.js").Candidate} Candidate */
+/** @typedef {import("./server.js").Example} Example */
+/** @typedef {import("./server.js").Instance} Instance */
 /** @typedef {import("./server.js").Point} Point */
 /** @typedef {{x: number, y: number}} Place pixels of the stored image */
 /**
  * @typedef {object} View
  * @property {ImageBitmap} picture
  * @property {Candidate | undefined} candidate
+ * @property {Instance[]} instances
+ * @property {Instance | null} highlighted one of the instances
+ * @property {Example[]} examples
  * @property {Point[]} points
  * @property {Box | null} box
  * @property {Place | null} crosshair
@@ -18,7 +26,9 @@ const TINT = [38, 132, 255];
 const TINT_OPACITY = 0.5;
 const FOREGROUND = "#0a7a41";
 const BACKGROUND = "#c02031";
-const DARK = "rgb(0 0 0 / 75%)";
+/** Lines of examples: lighter, because they lie on dark. */
+const MORE = "#6fe3a1";
+const NOT = "#ff9aa3";
 const MARK_RADIUS = 9;
 
 /** @typedef {{layer: HTMLCanvasElement, width: number, height: number}} Overlay */
@@ -31,9 +41,11 @@ export function draw(canvas, view) {
   const { width, height } = canvas;
   context.drawImage(view.picture, 0, 0, width, height);
   if (view.candidate) context.drawImage(overlayOf(view.candidate, width, height), 0, 0);
+  const scale = canvas.clientWidth / view.picture.width;
+  drawInstances(context, view.instances, view.highlighted, scale);
   // From here on, use CSS pixels, so that marks have the same size on every screen.
   context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
-  const scale = canvas.clientWidth / view.picture.width;
+  for (const [index, example] of view.examples.entries()) drawExample(context, example, index + 1, scale);
   if (view.box) drawBox(context, view.box, scale);
   for (const point of view.points) drawMark(context, point, scale);
   if (view.crosshair) drawCrosshair(context, view.crosshair, scale, canvas);
@@ -76,45 +88,8 @@ function fit(canvas) {
 function overlayOf(/** @type {Candidate} */ candidate, /** @type {number} */ width, /** @type {number} */ height) {
   const kept = overlays.get(candidate);
   if (kept?.width === width && kept.height === height) return kept.layer;
-  const layer = outlined(silhouette(candidate.bitmap, width, height));
+  const layer = outlined(silhouette(candidate.bitmap, width, height), "white", TINT_OPACITY);
   overlays.set(candidate, { layer, width, height });
-  return layer;
-}
-
-/**
- * A translucent tint, outlined in white and dark so that the outline is visible on every picture.
- *
- * @param {HTMLCanvasElement} shape
- */
-function outlined(shape) {
-  const layer = emptyLayer(shape.width, shape.height);
-  const context = contextOf(layer);
-  widened(context, recoloured(shape, DARK), 3 * devicePixelRatio);
-  widened(context, recoloured(shape, "white"), 2 * devicePixelRatio);
-  context.globalCompositeOperation = "destination-out";
-  context.drawImage(shape, 0, 0);
-  context.globalCompositeOperation = "source-over";
-  context.globalAlpha = TINT_OPACITY;
-  context.drawImage(shape, 0, 0);
-  return layer;
-}
-
-/** @param {CanvasRenderingContext2D} context @param {HTMLCanvasElement} shape @param {number} radius */
-function widened(context, shape, radius) {
-  for (let step = 0; step < 16; step++) {
-    const angle = (step * Math.PI) / 8;
-    context.drawImage(shape, radius * Math.cos(angle), radius * Math.sin(angle));
-  }
-}
-
-/** @param {HTMLCanvasElement} shape @param {string} colour */
-function recoloured(shape, colour) {
-  const layer = emptyLayer(shape.width, shape.height);
-  const context = contextOf(layer);
-  context.drawImage(shape, 0, 0);
-  context.globalCompositeOperation = "source-in";
-  context.fillStyle = colour;
-  context.fillRect(0, 0, layer.width, layer.height);
   return layer;
 }
 
@@ -137,20 +112,19 @@ function pixels(bitmap, width, height) {
   return context.getImageData(0, 0, width, height);
 }
 
-/** @param {number} width @param {number} height */
-function emptyLayer(width, height) {
-  return Object.assign(document.createElement("canvas"), { width, height });
-}
-
-/** @param {HTMLCanvasElement} canvas @param {CanvasRenderingContext2DSettings} [settings] */
-function contextOf(canvas, settings) {
-  return /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", settings));
-}
-
 /** @param {CanvasRenderingContext2D} context @param {Box} box @param {number} scale */
 function drawBox(context, box, scale) {
   const [x1, y1, x2, y2] = box.map((value) => value * scale);
   strokeTwice(context, () => context.rect(x1, y1, x2 - x1, y2 - y1), [6, 4]);
+}
+
+/** @param {CanvasRenderingContext2D} context @param {Example} example @param {number} number @param {number} scale */
+function drawExample(context, { box, label }, number, scale) {
+  const [x1, y1, x2, y2] = box.map((value) => value * scale);
+  const colour = label ? MORE : NOT;
+  strokeTwice(context, () => context.rect(x1, y1, x2 - x1, y2 - y1), [], colour);
+  drawTag(context, `Box ${number}`, colour, x1 + MARK_RADIUS - 2, y1 - TAG_HEIGHT / 2);
+  drawMark(context, { x: box[0], y: box[1], label }, scale);
 }
 
 /** @param {CanvasRenderingContext2D} context @param {Point} point @param {number} scale */
@@ -193,23 +167,4 @@ function drawCrosshair(context, place, scale, canvas) {
 /** The middle of a pixel, in CSS pixels. @param {Place} place @param {number} scale */
 function centre({ x, y }, scale) {
   return [(x + 0.5) * scale, (y + 0.5) * scale];
-}
-
-/** Draws white on dark, which is visible on every picture. */
-function strokeTwice(
-  /** @type {CanvasRenderingContext2D} */ context,
-  /** @type {() => void} */ path,
-  /** @type {number[]} */ dashes = [],
-) {
-  context.beginPath();
-  path();
-  context.setLineDash([]);
-  context.lineWidth = 3.5;
-  context.strokeStyle = DARK;
-  context.stroke();
-  context.setLineDash(dashes);
-  context.lineWidth = 1.5;
-  context.strokeStyle = "white";
-  context.stroke();
-  context.setLineDash([]);
 }

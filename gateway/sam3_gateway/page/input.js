@@ -1,14 +1,16 @@
 // @ts-check
 /** Turns events of pointer, keys and files into actions. */
 
-import * as actions from "./state.js";
-import { byId } from "./panel.js";
+import * as actions from "./actions.js";
+import { ask, openPicture } from "./asking.js";
+import { byId } from "./elements.js";
+import { listenToFinding } from "./finding.js";
 import { useKey } from "./server.js";
+import { instanceAt, state, update } from "./state.js";
 
 /** @typedef {import("./drawing.js").Place} Place */
 /** @typedef {import("./server.js").Box} Box */
 
-const { state, update } = actions;
 /** How far a click may move before it counts as a drag, in CSS pixels. Fingers move more. */
 const WANDER = { mouse: 5, pen: 6, touch: 12 };
 const canvas = /** @type {HTMLCanvasElement} */ (byId("canvas"));
@@ -21,6 +23,7 @@ export function listen() {
   listenToPointer();
   listenToFiles();
   listenToControls();
+  listenToFinding();
   canvas.addEventListener("keydown", steer);
   canvas.addEventListener("focus", () => canvas.matches(":focus-visible") && showCrosshair());
   canvas.addEventListener("blur", () => update({ crosshair: null, corner: null, dragged: null }));
@@ -34,6 +37,7 @@ function listenToPointer() {
   canvas.addEventListener("pointermove", drag);
   canvas.addEventListener("pointerup", release);
   canvas.addEventListener("pointercancel", letGo);
+  canvas.addEventListener("pointerleave", () => highlight(null));
 }
 
 /** @param {PointerEvent} event */
@@ -47,7 +51,8 @@ function press(event) {
 
 /** @param {PointerEvent} event */
 function drag(event) {
-  if (event.pointerId !== pressed?.id || pressed.button !== 0) return;
+  if (!pressed) return highlight(placeOf(event));
+  if (event.pointerId !== pressed.id || pressed.button !== 0) return;
   if (!state.dragged && !wandered(pressed.start, event)) return;
   update({ dragged: boxOf(placeOf(pressed.start), placeOf(event)) });
 }
@@ -58,9 +63,22 @@ function release(event) {
   const { start, button } = pressed;
   const box = state.dragged;
   letGo();
-  if (box) return actions.setBox(box);
-  const background = button === 2 || event.altKey || event.ctrlKey;
-  actions.addPoint(placeOf(start), background ? 0 : state.mode);
+  const label = button === 2 || event.altKey || event.ctrlKey ? 0 : state.mode;
+  if (box) actions.setBox(box, label);
+  else pick(placeOf(start), label);
+}
+
+/** Refines the instance at a place, or adds a point. @param {Place} place @param {0 | 1} label */
+function pick(place, label) {
+  const instance = instanceAt(place);
+  if (instance) actions.refine(instance);
+  else actions.addPoint(place, label);
+}
+
+/** @param {Place | null} place */
+function highlight(place) {
+  const highlighted = place && instanceAt(place);
+  if (highlighted !== state.highlighted) update({ highlighted });
 }
 
 /** Cancels the box that is being drawn, by pointer or by keys. */
@@ -108,7 +126,7 @@ function steer(event) {
   const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   const move = moves[/** @type {keyof typeof moves} */ (event.key)];
   if (move) moveCrosshair(move, event.shiftKey);
-  else if (event.key === "Enter" || event.key === " ") actions.addPoint(showCrosshair(), 1);
+  else if (event.key === "Enter" || event.key === " ") pick(showCrosshair(), 1);
   else if (event.key === "Backspace" || event.key.toLowerCase() === "b") actions.addPoint(showCrosshair(), 0);
   else if (event.key.toLowerCase() === "x") markCorner();
   else return;
@@ -121,7 +139,7 @@ function moveCrosshair([dx, dy], far) {
   const step = Math.max(1, Math.round((Math.max(width, height) / 100) * (far ? 8 : 1)));
   const { x, y } = showCrosshair();
   const crosshair = inside({ x: x + dx * step, y: y + dy * step });
-  update({ crosshair, dragged: state.corner && boxOf(state.corner, crosshair) });
+  update({ crosshair, dragged: state.corner && boxOf(state.corner, crosshair), highlighted: instanceAt(crosshair) });
 }
 
 /** The crosshair's position. If it is hidden, shows it in the middle. @returns {Place} */
@@ -139,16 +157,17 @@ function markCorner() {
   }
   const box = boxOf(state.corner, place);
   letGo();
-  actions.setBox(box);
+  actions.setBox(box, state.mode);
 }
 
 /** Handles the keys that work while any of the tools has the focus. @param {KeyboardEvent} event */
 function shortcut(event) {
-  if (event.target === byId("key")) return;
+  if (event.target === byId("key") || event.target === byId("texts")) return;
   const key = (event.ctrlKey || event.metaKey ? "ctrl+" : "") + event.key.toLowerCase();
   if (key === "u" || key === "ctrl+z") actions.undo();
   else if (key === "escape") escape();
   else if (key === "d") actions.download();
+  else if (key === "/") byId("texts").focus();
   else if (key === "?") byId("help").toggleAttribute("open");
   else if (/^[1-3]$/.test(key)) actions.choose(Number(key) - 1);
   else return;
@@ -164,7 +183,7 @@ function listenToControls() {
   byId("undo").addEventListener("click", actions.undo);
   byId("clear").addEventListener("click", actions.clear);
   byId("download").addEventListener("click", actions.download);
-  byId("retry").addEventListener("click", actions.ask);
+  byId("retry").addEventListener("click", ask);
   byId("multimask").addEventListener("change", (event) => actions.setMultimask(inputOf(event).checked));
   for (const radio of document.getElementsByName("mode")) {
     radio.addEventListener("change", (event) => update({ mode: inputOf(event).value === "1" ? 1 : 0 }));
@@ -172,7 +191,7 @@ function listenToControls() {
   byId("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
     useKey(/** @type {HTMLInputElement} */ (byId("key")).value);
-    actions.ask();
+    ask();
   });
 }
 
@@ -205,5 +224,5 @@ function listenToFiles() {
 /** @param {FileList | null | undefined} files */
 function openFirst(files) {
   const first = files?.[0];
-  if (first) actions.openPicture(first, first.name);
+  if (first) openPicture(first, first.name);
 }

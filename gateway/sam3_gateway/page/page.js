@@ -1,9 +1,12 @@
 // @ts-check
 /** The page at `/`, for clicking on pictures. See docs/page.md. */
 
+import { openPicture } from "./asking.js";
+import { byId } from "./elements.js";
 import { listen } from "./input.js";
-import { byId, render } from "./panel.js";
-import { openPicture, start, update } from "./state.js";
+import { render } from "./panel.js";
+import { areConceptsServed } from "./server.js";
+import { start, update } from "./state.js";
 
 const PHOTO = "page/photo.jpg";
 
@@ -11,6 +14,7 @@ start(render);
 listen();
 new ResizeObserver(render).observe(byId("canvas"));
 openBundledPhoto();
+areConceptsServed().then((conceptsServed) => update({ conceptsServed }));
 
 /** Opens the sample photo, so that users can click at once. */
 async function openBundledPhoto() {

@@ -1,10 +1,14 @@
 // @ts-check
 /** Renders the state: the canvas, the answer and the messages. */
 
+import { choose } from "./actions.js";
 import { draw, drawThumbnail } from "./drawing.js";
-import { choose, isEmpty, state } from "./state.js";
+import { byId, enable } from "./elements.js";
+import { renderConcepts } from "./instance_panel.js";
+import { instancesAbove, state, view } from "./state.js";
 
 /** @typedef {import("./server.js").Answer} Answer */
+/** @typedef {import("./server.js").Found} Found */
 
 /** @type {Record<string, string>} */
 const STAGES = {
@@ -13,23 +17,23 @@ const STAGES = {
   triton: "Triton",
   encode: "writing the answer",
 };
-/** The answer that is currently shown. @type {Answer | null} */
-let shown = null;
-
-/** @param {string} id @returns {HTMLElement} */
-export function byId(id) {
-  return /** @type {HTMLElement} */ (document.getElementById(id));
-}
+/** The answers whose masks and times are currently shown. @type {{answer: Answer | null, timed: Answer | Found | null}} */
+const shown = { answer: null, timed: null };
 
 /** Updates the whole page to match the state. */
 export function render() {
   byId("workbench").setAttribute("aria-busy", String(state.busy));
   renderMessages();
   renderTools();
-  if (shown !== state.answer) {
-    shown = state.answer;
+  renderConcepts();
+  if (shown.answer !== state.answer) {
+    shown.answer = state.answer;
     renderCandidates();
-    renderTiming();
+  }
+  const timed = view() === "instances" ? state.found : state.answer;
+  if (shown.timed !== timed) {
+    shown.timed = timed;
+    renderTiming(timed);
   }
   for (const [index, button] of [...byId("candidates").children].entries()) {
     button.setAttribute("aria-pressed", String(index === state.chosen));
@@ -44,9 +48,14 @@ function renderCanvas() {
   byId("credit").hidden = !state.picture.bundled;
   canvas.setAttribute("aria-label", `${name}, ${bitmap.width} × ${bitmap.height} pixels`);
   byId("workbench").style.setProperty("--ratio", String(bitmap.width / bitmap.height));
+  canvas.classList.toggle("on-instance", state.highlighted !== null);
+  const showInstances = view() === "instances";
   draw(canvas, {
     picture: bitmap,
     candidate: state.answer?.candidates[state.chosen],
+    instances: showInstances ? instancesAbove().sort((one, other) => other.score - one.score) : [],
+    highlighted: showInstances ? state.highlighted : null,
+    examples: showInstances ? state.concept.examples : [],
     points: state.prompt.points,
     box: state.dragged ?? state.prompt.box,
     crosshair: state.crosshair,
@@ -66,13 +75,8 @@ function renderMessages() {
 
 function renderTools() {
   enable("undo", state.history.length > 0);
-  enable("clear", !isEmpty(state.prompt));
+  enable("clear", view() !== "nothing");
   enable("download", state.answer !== null);
-}
-
-/** Uses `aria-disabled`, because `disabled` would take the focus away from the button. @param {string} id @param {boolean} on */
-function enable(id, on) {
-  byId(id).setAttribute("aria-disabled", String(!on));
 }
 
 function renderCandidates() {
@@ -90,11 +94,12 @@ function renderCandidates() {
   }
 }
 
-function renderTiming() {
-  byId("no-timing").hidden = state.answer !== null;
-  byId("timing").hidden = state.answer === null;
-  if (!state.answer) return;
-  const { roundTrip, cacheHit, stages } = state.answer;
+/** @param {Answer | Found | null} answer */
+function renderTiming(answer) {
+  byId("no-timing").hidden = answer !== null;
+  byId("timing").hidden = answer === null;
+  if (!answer) return;
+  const { roundTrip, cacheHit, stages } = answer;
   byId("round-trip").textContent = milliseconds(roundTrip);
   byId("cached").textContent = cacheHit ? "image cached" : "image encoded";
   byId("cached").classList.toggle("hit", cacheHit);
