@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from sam3_export.architecture import Architecture
-from sam3_export.concepts import ConceptArchitecture
+from sam3_export.concept_architecture import ConceptArchitecture
 
 from benchmarks import PROJECT, loads
 from benchmarks.local import compare_warm_clicks, local_bench, second_click
@@ -68,14 +68,14 @@ def write_checkpoint(path: Path, architecture: Architecture = FULL_SIZE) -> None
     It shows the cost of SAM 3's size, not its mask quality.
     """
     import torch
-    from sam3_export import concept_layout, sam3_layout
+    from sam3_export import concept_layout, concept_network, sam3_layout
 
     torch.manual_seed(_SEED)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
     tensors = sam3_layout.write(architecture.build().state_dict(), sam3_layout.SAM3)
     if architecture.concepts is not None:
-        tensors |= concept_layout.write(architecture.concepts.build(architecture).state_dict())
+        tensors |= concept_layout.write(concept_network.build(architecture).state_dict())
     torch.save({"model": tensors}, unfinished)
     path.with_suffix(".json").write_text(json.dumps(asdict(architecture), indent=2) + "\n")
     unfinished.rename(path)

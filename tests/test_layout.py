@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import encoder_export
+import golden_concepts
 import network_size
 import pytest
 from repository import PROJECT
 from sam3_export import installation, spec
-from sam3_export.components import COMPONENTS
+from sam3_export.components import CLICKS, CONCEPTS
 from sam3_export.formats import FORMATS
 from sam3_server import ServerError, layout
 from sam3_triton.doctor import golden, repository
@@ -38,17 +39,28 @@ def test_exporter_and_cache_are_of_one_interface() -> None:
 
 def test_an_export_names_its_components_formats_and_features(exported_demo: Path) -> None:
     report = json.loads((exported_demo / REPORT).read_text())
-    assert list(report["components"]) == [component.name for component in COMPONENTS]
+    assert list(report["components"]) == [component.name for component in CLICKS]
     assert {entry["format"] for entry in report["artifacts"].values()} == set(FORMATS)
     for name, entry in report["artifacts"].items():
         assert Path(name).name == FORMATS[entry["format"]].file_name
         assert Path(name).parent.name in report["components"]
     assert report["features"] == ["HIGH_RES_FEATURES_0", "HIGH_RES_FEATURES_1", "IMAGE_EMBEDDING"]
+    assert "concepts" not in report
+    assert "concepts" not in report["architecture"]
+
+
+def test_an_export_of_concepts_names_more(exported_concepts: Path) -> None:
+    report = json.loads((exported_concepts / REPORT).read_text())
+    assert list(report["components"]) == [component.name for component in (*CLICKS, *CONCEPTS)]
+    assert report["features"][3:] == ["BACKBONE_FEATURES"]
+    assert report["concepts"] == {"queries": json.loads(golden_concepts.CONFIG.read_text())["concepts"]["num_queries"]}
 
 
 def test_each_component_has_a_model_in_the_repository() -> None:
-    for component in COMPONENTS:
-        assert (PROJECT / "model_repository" / component.name / "config.pbtxt").is_file()
+    repository = PROJECT / "model_repository"
+    for folder, components in ((repository, CLICKS), (repository / "sam3" / "concepts", CONCEPTS)):
+        for component in components:
+            assert (folder / component.name / "config.pbtxt").is_file()
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"{}"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sam3_export.concepts import ConceptArchitecture
+from sam3_export.concept_architecture import ConceptArchitecture
 from sam3_export.errors import ExportError
 
 if TYPE_CHECKING:

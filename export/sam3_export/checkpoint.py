@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam3_export import concept_layout, sam3_layout
+from sam3_export import concept_layout, concept_network, sam3_layout
 from sam3_export.architecture import Architecture
-from sam3_export.concepts import ConceptArchitecture, ConceptNetwork
+from sam3_export.concept_architecture import ConceptArchitecture
+from sam3_export.concept_network import ConceptNetwork
 from sam3_export.digests import sha256
 from sam3_export.errors import ExportError
 from sam3_export.sam3_layout import Layout
@@ -92,10 +93,10 @@ def _concepts_of_file(
     """The sizes of what is exported, and the half that finds every instance of a concept."""
     if not _has_concepts(str(path), concept_layout.is_in(tensors), wanted):
         return replace(architecture, concepts=None), None
-    sizes = architecture.concepts or ConceptArchitecture()
-    network = sizes.build(architecture)
+    architecture = replace(architecture, concepts=architecture.concepts or ConceptArchitecture())
+    network = concept_network.build(architecture)
     network.load_state_dict(_concept_state(path, tensors, network.state_dict()))
-    return replace(architecture, concepts=sizes), network
+    return architecture, network
 
 
 def _has_concepts(source: str, present: bool, wanted: bool | None) -> bool:

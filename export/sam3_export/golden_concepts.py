@@ -96,9 +96,9 @@ class ConceptDrift:
 
     @staticmethod
     def worst(drifts: Iterable[ConceptDrift]) -> ConceptDrift:
-        """The worst value of each attribute."""
-        scores, boxes, ious = zip(*((one.score, one.box, one.mask_iou) for one in drifts), strict=True)
-        return ConceptDrift(max(scores), max(boxes), min(ious))
+        """The worst value of each attribute; NaN is the worst."""
+        scores, boxes, ious = np.array([(one.score, one.box, one.mask_iou) for one in drifts]).T
+        return ConceptDrift(float(scores.max()), float(boxes.max()), float(ious.min()))
 
 
 # For each precision of the image encoder. As wide as for clicks, and for the same reason (`spec.FP32_DRIFT`).

@@ -130,7 +130,7 @@ def test_releases_with_the_same_weights_differ_in_the_sigmoid_alone(tmp_path: Pa
     prompts = click_prompts.prompts(architecture, click_prompts.EXPORT_PROMPT, 5)
     answers = []
     for loaded in (original, renamed):
-        encoder, decoder = image_encoder.COMPONENT.module(loaded.model), mask_decoder.COMPONENT.module(loaded.model)
+        encoder, decoder = image_encoder.COMPONENT.module(loaded), mask_decoder.COMPONENT.module(loaded)
         features = run_module(encoder.eval(), image_encoder.spec(architecture), pixels)
         answers.append(run_module(decoder.eval(), mask_decoder.spec(architecture), {**features, **prompts}))
     np.testing.assert_array_equal(answers[0]["MASK_LOGITS"], answers[1]["MASK_LOGITS"])

@@ -134,7 +134,7 @@ def test_a_decoder_that_computes_in_fp16_is_no_fp32_decoder(decoder: Decoder, tm
 def test_an_encoder_without_metas_layer_norm_eps_is_refused(tmp_path: Path) -> None:
     loaded = checkpoint.load(str(golden.CHECKPOINT), golden.CONFIG)
     component, spec = image_encoder.COMPONENT, image_encoder.spec(loaded.architecture)
-    right = component.module(loaded.model).eval()
+    right = component.module(loaded).eval()
     name, inputs = component.inputs(loaded.architecture, {})[0]
     cases = [Case(name, inputs, run_module(right, spec, inputs))]
     wrong = copy.deepcopy(right)

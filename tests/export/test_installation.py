@@ -14,12 +14,13 @@ import golden
 import pytest
 from repository import copy_repository
 from sam3_export import cli, installation
-from sam3_export.components import image_encoder, mask_decoder
+from sam3_export.components import CLICKS, CONCEPTS, image_encoder, mask_decoder
 from sam3_export.errors import ExportError
-from sam3_export.exporter import MODEL_NAMES
 from sam3_export.formats import FORMATS
 
 ENCODER, DECODER = image_encoder.NAME, mask_decoder.NAME
+MODEL_NAMES = tuple(component.name for component in CLICKS)
+WITH_CONCEPTS = (*MODEL_NAMES, *(component.name for component in CONCEPTS))
 
 
 @pytest.fixture
@@ -27,12 +28,12 @@ def repository(tmp_path: Path) -> Path:
     return copy_repository(tmp_path)
 
 
-def install(repository: Path, name: str) -> None:
+def install(repository: Path, name: str, model_names: tuple[str, ...] = MODEL_NAMES) -> None:
     staged = repository / "sam3" / "exports" / ".staging"
-    for model in MODEL_NAMES:
+    for model in model_names:
         (staged / model).mkdir(parents=True)
         (staged / model / "model.onnx").write_text(name)
-    installation.install(repository, staged, name, MODEL_NAMES)
+    installation.install(repository, staged, name, model_names)
 
 
 def installed(repository: Path) -> tuple[str, str]:
@@ -55,6 +56,24 @@ def test_a_set_replaces_the_one_before(repository: Path) -> None:
     install(repository, "second")
     assert installed(repository) == ("second", "second")
     assert not (repository / "sam3" / "exports" / "first").exists()
+
+
+def test_the_models_of_concepts_are_there_only_if_concepts_were_exported(repository: Path) -> None:
+    install(repository, "clicks")
+    without = tree(repository)
+    install(repository, "concepts", WITH_CONCEPTS)
+    shown = {path.name for path in repository.iterdir()}
+    assert shown > {"sam3_concept", "sam3_text_cache", "sam3_concept_postprocess", "sam3_encode_concepts"}
+    for model in WITH_CONCEPTS:
+        assert (repository / model / "1" / "model.onnx").read_text() == "concepts"
+    install(repository, "clicks")
+    assert tree(repository) == without
+
+
+def test_a_model_in_place_of_a_link_is_not_replaced(repository: Path) -> None:
+    (repository / "sam3_concept").mkdir()
+    with pytest.raises(ExportError, match="sam3_concept was not made by sam3-export"):
+        installation.check_repository(repository, MODEL_NAMES)
 
 
 def test_a_repository_that_is_moved_keeps_its_artifacts(repository: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from repository import PROJECT
 from sam3_export.architecture import Architecture
 from sam3_export.components import components_of, image_encoder, mask_decoder
-from sam3_export.concepts import ConceptArchitecture
+from sam3_export.concept_architecture import ConceptArchitecture
 from sam3_export.formats import FORMATS, Format
 from sam3_export.spec import ComponentSpec
 from tritonclient.grpc import model_config_pb2

@@ -114,7 +114,9 @@ def test_several_texts_are_counted_apart(finder: Visitor) -> None:
     named = [result["text"] for result in answer["results"] for _ in result["instances"]]
     assert finder.page.locator("#instances .what").all_inner_texts() == named
     for text in ("cat", "A red coffee cup"):
-        assert f"{named.count(text)} instances of “{text}”" in finder.text("#status").replace("instance of", "instances of")
+        assert f"{named.count(text)} instances of “{text}”" in finder.text("#status").replace(
+            "instance of", "instances of"
+        )
 
 
 def test_no_instance_is_said_plainly(finder: Visitor) -> None:

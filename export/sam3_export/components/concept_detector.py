@@ -20,7 +20,7 @@ from sam3_export.spec import BATCH, BOXES, FP16_DRIFT, INSTANCES, Arrays, Bounds
 
 if TYPE_CHECKING:
     from sam3_export.checkpoint import Checkpoint
-    from sam3_export.concepts import ConceptNetwork
+    from sam3_export.concept_network import ConceptNetwork
 
 NAME = "sam3_concept_detector"
 # Mask logits are sent in fp16, which halves them, and compared with PyTorch's in fp32: rounding to 11 bits is 4.9e-4.

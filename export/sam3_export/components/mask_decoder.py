@@ -39,7 +39,8 @@ NAME = "sam3_mask_decoder"
 LOGIT_TOLERANCE = SCORE_TOLERANCE = 2e-4
 # fp16 rounds to 11 bits in every layer. Measured: 2e-3 on the demonstration checkpoint.
 FP16_LOGIT_TOLERANCE, FP16_SCORE_TOLERANCE = 2e-2, 1e-2
-FP16_MINIMUM_MASK_IOU = 0.98
+# That flips a few pixels on a mask's edge: on some CPUs 6 of a mask of 191 (IoU 0.969).
+FP16_MINIMUM_MASK_IOU = 0.95
 # Differs from the seed of the sample that an artifact is traced on.
 _PARITY_SEED = 1000
 

@@ -16,7 +16,7 @@ from sam3_export.spec import BATCH, FP16_DRIFT, Arrays, Bounds, ComponentSpec, T
 
 if TYPE_CHECKING:
     from sam3_export.checkpoint import Checkpoint
-    from sam3_export.concepts import ConceptNetwork
+    from sam3_export.concept_network import ConceptNetwork
 
 NAME = "sam3_text_encoder"
 FEATURES = "TEXT_FEATURES"
