@@ -65,13 +65,24 @@ def _is_taken(port: int) -> bool:
     return False
 
 
-def infer(client: Any, module: Any, inputs: dict[str, Any], outputs: tuple[str, ...], model: str = "sam3") -> Any:
-    """Sends one raw request through tritonclient's `grpc` or `http` module; returns the outputs by name."""
+def infer(
+    client: Any,
+    module: Any,
+    inputs: dict[str, Any],
+    outputs: tuple[str, ...],
+    model: str = "sam3",
+    timeout_s: float | None = None,
+) -> Any:
+    """Sends one raw request through tritonclient's `grpc` or `http` module; returns the outputs by name.
+
+    `timeout_s` is for gRPC alone: it raises an error if no answer has come by then.
+    """
     tensors = []
     for name, values in inputs.items():
         array = np.array([values], np.object_) if isinstance(values, bytes) else np.asarray(values)
         tensor = module.InferInput(name, list(array.shape), _TYPES[str(array.dtype)])
         tensor.set_data_from_numpy(array)
         tensors.append(tensor)
-    result = client.infer(model, tensors, outputs=[module.InferRequestedOutput(name) for name in outputs])
+    limits = {} if timeout_s is None else {"client_timeout": timeout_s}
+    result = client.infer(model, tensors, outputs=[module.InferRequestedOutput(name) for name in outputs], **limits)
     return {name: result.as_numpy(name) for name in outputs}

@@ -60,6 +60,11 @@ def test_ranks_come_in_tiers(most: int, queries: int, ranks: int) -> None:
     assert layout.max_instances.tolist() == [min(most, queries)]
 
 
+def test_boxes_alone_mean_visual() -> None:
+    assert laid_out(boxes=[BOX]).text.tolist() == [b"visual"]
+    assert laid_out(boxes=[BOX], text=b"A cat").text.tolist() == [b"A cat"]
+
+
 def test_the_rest_passes_through() -> None:
     usual, other = laid_out(), laid_out(threshold=0.25, nms_iou=0.75, with_masks=False)
     for layout, values in ((usual, (0.5, 1.0, True)), (other, (0.25, 0.75, False))):
@@ -101,7 +106,7 @@ def test_what_is_wrong_is_named_in_one_line(parts: dict[str, Any], message: str)
     [
         (ConceptPrompt(), True),
         (ConceptPrompt(boxes=np.zeros((0, 4), np.float32)), True),
-        (ConceptPrompt(has_text=True), False),
+        (ConceptPrompt(text=b""), False),
         (ConceptPrompt(boxes=np.array([BOX], np.float32)), False),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -233,3 +234,11 @@ def test_no_output_of_an_ensemble_is_also_the_input_of_a_step(name: str) -> None
     config = ENSEMBLES[name]
     read = {value for step in config.ensemble_scheduling.step for value in step.input_map.values()}
     assert not {tensor.name for tensor in config.output} & read
+
+
+@pytest.mark.parametrize("name", ENSEMBLES)
+def test_steps_run_one_after_another(name: str) -> None:
+    # If two run at a time and one fails at once, Triton can hang (seen with 2.51).
+    steps = ENSEMBLES[name].ensemble_scheduling.step
+    for before, step in itertools.pairwise(steps):
+        assert set(before.output_map.values()) & set(step.input_map.values()), step.model_name

@@ -13,6 +13,8 @@ MAX_BOXES = SLOT_COUNTS[-1]
 # equally many share a batch. At SAM 3's own size the masks of 32 are 5.3 MB.
 FEWEST_RANKS = 32
 DEFAULT_THRESHOLD, DEFAULT_MAX_INSTANCES = 0.5, 32
+# What Meta's processor asks for where only example boxes are given.
+DEFAULT_TEXT = b"visual"
 # Every mask's IoU with another one is at most 1.
 NMS_OFF = 1.0
 
@@ -21,13 +23,13 @@ NMS_OFF = 1.0
 class ConceptPrompt:
     """What to find; `None` for an input that was not given.
 
-    has_text: whether a text was given, which `sam3_text_cache` checks; boxes float [N, 4] as (x0, y0, x1, y1) in pixels
-    of the original image; labels int [N], 1 for an example and 0 for a counterexample; threshold: instances have a
+    text: UTF-8, which sam3_text_cache checks; boxes float [N, 4] as (x0, y0, x1, y1) in pixels of the original image;
+    labels int [N], 1 for an example and 0 for a counterexample; threshold: instances have a
     greater score; max_instances: how many of the best to return; nms_iou: the IoU with a better instance's mask above
     which an instance is dropped; with_masks: whether to draw masks.
     """
 
-    has_text: bool = False
+    text: bytes | None = None
     boxes: np.ndarray | None = None
     labels: np.ndarray | None = None
     threshold: float = DEFAULT_THRESHOLD
@@ -38,18 +40,19 @@ class ConceptPrompt:
     @property
     def is_empty(self) -> bool:
         """Whether it says nothing about what to find."""
-        return not self.has_text and (self.boxes is None or not len(self.boxes))
+        return self.text is None and (self.boxes is None or not len(self.boxes))
 
 
 @dataclass(frozen=True)
 class ConceptLayout:
-    """The detector's inputs, a batch of one image, and what sam3_concept_postprocess needs.
+    """The detector's inputs, a batch of one image, and what the other models of `sam3_concept` need.
 
-    box_coords float32 [1, N, 4] (centre x and y, width, height; fractions of the image), box_labels int32 [1, N], where
-    N is one of `SLOT_COUNTS`; ranks int32 [1, K]; threshold float32 [1], max_instances int32 [1], nms_iou float32 [1],
-    with_masks bool [1].
+    text object [1]; box_coords float32 [1, N, 4] (centre x and y, width, height; fractions of the image) and box_labels
+    int32 [1, N], where N is one of `SLOT_COUNTS`; ranks int32 [1, K]; threshold float32 [1], max_instances int32 [1],
+    nms_iou float32 [1], with_masks bool [1].
     """
 
+    text: np.ndarray
     box_coords: np.ndarray
     box_labels: np.ndarray
     ranks: np.ndarray
@@ -78,6 +81,7 @@ def lay_out_concept(prompt: ConceptPrompt, original_size: tuple[int, int], queri
     coords, labels = _in_slots(*_checked_examples(prompt, original_size))
     max_instances = min(prompt.max_instances, queries)
     return ConceptLayout(
+        text=np.array([DEFAULT_TEXT if prompt.text is None else prompt.text], np.object_),
         box_coords=coords[None],
         box_labels=labels[None],
         ranks=np.arange(_rank_count(max_instances, queries), dtype=np.int32)[None],

@@ -134,7 +134,7 @@ def _question(request, max_objects: int, wants_concept: bool) -> Question:
 def _concept(request) -> ConceptPrompt:
     boxes, labels = (_copied(request, name) for name in ("EXAMPLE_BOXES", "EXAMPLE_LABELS"))
     return ConceptPrompt(
-        has_text=_input(request, "TEXT") is not None,
+        text=_bytes_input(request, "TEXT"),
         boxes=boxes,
         labels=labels,
         threshold=_number(request, "THRESHOLD", DEFAULT_THRESHOLD),

@@ -49,8 +49,7 @@ class TritonPythonModel:
             "INSTANCE_BOXES": lambda: to_pixels(boxes[ranks], size),
             "PRESENCE": lambda: _input(request, "PRESENCE")[0],
             "TOTAL": lambda: np.array([total], np.int32),
-            # These two pass through, so that each is needed by a step that needs the cache.
-            "TRUNCATED": lambda: _input(request, "TRUNCATED"),
+            # An ensemble's output must not be the input of a step, too, so the size passes through.
             "ORIGINAL_SIZE": lambda: _input(request, "ORIGINAL_SIZE"),
         }
         return [pb_utils.Tensor(name, makers[name]()) for name in request.requested_output_names()]

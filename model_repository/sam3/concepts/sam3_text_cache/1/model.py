@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from clip_tokens import PADDING, ClipTokenizer, Tokens
-from text_cleaning import DEFAULT_TEXT, TextError, cleaned
+from text_cleaning import TextError, cleaned
 from text_features import TextFeatures
 
 _ENCODER = "sam3_text_encoder"
@@ -106,8 +106,7 @@ class _Caller:
 
 
 def _text(request) -> bytes:
-    tensor = pb_utils.get_input_tensor_by_name(request, "TEXT")
-    return DEFAULT_TEXT.encode() if tensor is None else tensor.as_numpy().reshape(-1)[0]
+    return pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy().reshape(-1)[0]
 
 
 def _encoded(ids: np.ndarray) -> np.ndarray:

@@ -8,8 +8,6 @@ import unicodedata
 
 import ftfy
 
-# What Meta's processor asks for where only example boxes are given.
-DEFAULT_TEXT = "visual"
 # Of the UTF-8. Only the first 32 tokens matter, but all of a text is cleaned, at 1 MB in a second.
 MAX_BYTES = 65536
 _WHITE_SPACE = "\t\n\v\f\r"
