@@ -16,7 +16,14 @@ OUTPUTS = ("MASKS", "SCORES", "LOW_RES_LOGITS", "IMAGE_ID", "CACHE_HIT")
 PROJECT = Path(__file__).parent.parent
 # Linux takes the ports of outgoing connections from 32768 on.
 _FIRST_PORT, _PORTS_EACH = 20000, 3000
-_TYPES = {"float32": "FP32", "int32": "INT32", "bool": "BOOL", "object": "BYTES"}
+_TYPES = {
+    "float32": "FP32",
+    "float16": "FP16",
+    "int32": "INT32",
+    "uint8": "UINT8",
+    "bool": "BOOL",
+    "object": "BYTES",
+}
 
 
 def copy_repository(folder: Path) -> Path:

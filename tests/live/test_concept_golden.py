@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import golden
-import golden_concepts
 import numpy as np
 import pytest
+import torch
 import tritonclient.grpc
+from concept_prompts import ConceptPrompt, lay_out_concept
+from golden_concepts import BOX_TOLERANCE, MINIMUM_IOU, SCORE_TOLERANCE, ConceptCase, cases
 from PIL import Image
 from repository import infer
 from sam3_triton import Sam3Client
 
-OUTPUTS = ("MASKS", "SCORES", "INSTANCE_BOXES", "PRESENCE", "TOTAL", "TRUNCATED", "ORIGINAL_SIZE")
-SCORE_TOLERANCE = 0.005
-# Of the picture's sides.
-BOX_TOLERANCE = 0.005
-MINIMUM_IOU = 0.99
+OUTPUTS = ("MASKS", "SCORES", "INSTANCE_BOXES", "PRESENCE", "TOTAL", "ORIGINAL_SIZE")
+SIZE, QUERIES = 336, 20
+# Pillow resizes a photo to other pixels than torchvision, by one grey level. Where the logits of these random weights
+# are flat, that moves the edge of a mask: seen 0.989, 0.952 and 0.959.
+IOU_OF_RESIZED = {"chelsea_tall/text_5": 0.985, "chelsea_tall/text_and_box": 0.94, "chelsea_tall/boxes_alone": 0.95}
 PRESENCE_TOLERANCE = 0.002
 
 
@@ -27,7 +30,7 @@ def masks_of(pngs: np.ndarray) -> np.ndarray:
     return np.array([np.asarray(Image.open(io.BytesIO(png))) == 255 for png in pngs])
 
 
-def inputs_of(case: Any) -> dict[str, Any]:
+def inputs_of(case: ConceptCase) -> dict[str, Any]:
     inputs: dict[str, Any] = {"IMAGE": case.photo.read_bytes(), "THRESHOLD": np.array([case.threshold], np.float32)}
     if case.text is not None:
         inputs["TEXT"] = case.text.encode()
@@ -37,10 +40,8 @@ def inputs_of(case: Any) -> dict[str, Any]:
     return inputs
 
 
-@pytest.mark.parametrize("case", golden_concepts.cases(), ids=lambda case: case.name)
-def test_instances_are_metas(case: Any, serve, exported_concepts) -> None:
-    with tritonclient.grpc.InferenceServerClient(serve(exported_concepts).grpc_url) as client:
-        answer = infer(client, tritonclient.grpc, inputs_of(case), OUTPUTS, "sam3_concept")
+def check(case: ConceptCase, answer: dict[str, Any], minimum_iou: float) -> None:
+    """Checks that an answer holds the instances that Meta's processor returns."""
     count = len(case.scores)
     assert answer["TOTAL"].tolist() == [count]
     assert {len(answer[name]) for name in ("MASKS", "SCORES", "INSTANCE_BOXES")} == {count}
@@ -56,14 +57,54 @@ def test_instances_are_metas(case: Any, serve, exported_concepts) -> None:
             index
             for index in left
             if abs(score - case.scores[index]) <= SCORE_TOLERANCE
-            and np.abs((box - case.boxes_found[index]) / [width, height, width, height]).max() <= BOX_TOLERANCE
-            and golden.iou(mask, case.masks[index]) >= MINIMUM_IOU
+            and np.abs((box - case.instance_boxes[index]) / [width, height, width, height]).max() <= BOX_TOLERANCE
+            and golden.iou(mask, case.masks[index]) >= minimum_iou
         ]
         left.remove(match)
-    assert not left
 
 
-@pytest.mark.parametrize("case", golden_concepts.click_cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def test_instances_are_metas(case: ConceptCase, serve, exported_concepts) -> None:
+    with tritonclient.grpc.InferenceServerClient(serve(exported_concepts).grpc_url) as client:
+        answer = infer(client, tritonclient.grpc, inputs_of(case), OUTPUTS, "sam3_concept")
+    check(case, answer, IOU_OF_RESIZED.get(case.name, MINIMUM_IOU))
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def test_from_metas_own_pixels_every_mask_is_metas(case: ConceptCase, serve, exported_concepts) -> None:
+    # Sends the pixels that Meta's processor makes through the models, one after the other.
+    inputs = inputs_of(case)
+    with tritonclient.grpc.InferenceServerClient(serve(exported_concepts).grpc_url) as client:
+
+        def run(model: str, inputs: dict[str, Any], *outputs: str) -> dict[str, Any]:
+            return infer(client, tritonclient.grpc, inputs, outputs, model)
+
+        pixels, size = metas_pixels(case.photo)
+        prompt = ConceptPrompt(
+            inputs.get("TEXT"), inputs.get("BOXES"), inputs.get("BOX_LABELS"), float(inputs["THRESHOLD"][0])
+        )
+        layout = {name.upper(): array for name, array in vars(lay_out_concept(prompt, size, QUERIES)).items()}
+        features = run("sam3_image_encoder", {"PIXELS": pixels}, "BACKBONE_FEATURES")
+        text = run("sam3_text_cache", {"TEXT": layout["TEXT"]}, "TEXT_FEATURES", "TEXT_MASK")
+        example = {name: layout[name] for name in ("BOX_COORDS", "BOX_LABELS", "RANKS")}
+        found = run(
+            "sam3_concept_detector", {**features, **text, **example}, "SCORES", "BOXES", "MASK_LOGITS", "PRESENCE"
+        )
+        options = {name: layout[name] for name in ("THRESHOLD", "MAX_INSTANCES", "NMS_IOU", "WITH_MASKS")}
+        image = {"HAS_CONCEPT": np.array([True]), "ORIGINAL_SIZE": np.array(size, np.int32)}
+        answer = run("sam3_concept_postprocess", {**found, **options, **image}, *OUTPUTS)
+    check(case, answer, MINIMUM_IOU)
+
+
+def metas_pixels(photo: Path) -> tuple[np.ndarray, tuple[int, int]]:
+    """Pixels uint8 [1, S, S, 3], as torchvision resizes uint8 images, and the original (height, width)."""
+    image = np.array(Image.open(photo).convert("RGB"))
+    channels = torch.from_numpy(image).permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(channels, (SIZE, SIZE), mode="bilinear", antialias=True)
+    return resized.permute(0, 2, 3, 1).numpy(), image.shape[:2]
+
+
+@pytest.mark.parametrize("case", golden.cases(golden.FOLDER_CONCEPTS), ids=lambda case: case.name)
 def test_clicks_are_metas_too(case: golden.Case, serve, exported_concepts) -> None:
     with Sam3Client(serve(exported_concepts).grpc_url) as client:
         prediction = client.predict(case.photo, **case.prompt)
