@@ -11,11 +11,10 @@ from pathlib import Path
 
 import httpx
 import psutil
-import pytest
 from PIL import Image
 from processes import run_gateway
 
-REQUESTS = 5_000
+REQUESTS, CONCEPT_REQUESTS = 5_000, 1_500
 GOOD = {"points": "[[10, 10]]"}
 # Allowed growth of memory. 1 MB was measured; keeping only the bodies would take 23 MB.
 GROWTH_BYTES = 8 * 2**20
@@ -30,6 +29,18 @@ def picture(kind: str, seed: int) -> bytes:
 
 PICTURES = [picture(kind, seed) for seed, kind in enumerate(("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"))]
 NUMBERS = (0, -1, 1e9, -1e9, 10**40, 1.5, "1", None, True, [], {}, float("nan"), float("inf"), 10**400)
+CONCEPT_KEYS = (
+    "texts",
+    "boxes",
+    "box_labels",
+    "threshold",
+    "max_instances",
+    "nms_iou",
+    "masks",
+    "image_id",
+    "nonsense",
+)
+CLICK_PATHS, CONCEPT_PATHS = ("/predict/mask", "/predict/mask", "/v1/predict", "/v1/images"), ("/v1/concepts",)
 KEYS = ("image", "points", "labels", "multimask", "box", "image_id", "masks", "logits", "mask_input", "nonsense")
 
 
@@ -74,8 +85,9 @@ def text(rng: random.Random) -> str:
     return json.dumps([[rng.randrange(-5, 70), rng.randrange(-5, 55)] for _ in range(rng.randrange(6))])
 
 
-def request(rng: random.Random, client: httpx.Client) -> httpx.Response:
-    path = rng.choice(("/predict/mask", "/predict/mask", "/v1/predict", "/v1/images"))
+def request(rng: random.Random, client: httpx.Client, paths: tuple[str, ...]) -> httpx.Response:
+    path = rng.choice(paths)
+    keys, main = (CONCEPT_KEYS, "texts") if paths is CONCEPT_PATHS else (KEYS, "points")
     kind = rng.randrange(10)
     if kind == 0:  # not a form, or a broken one
         types = ("multipart/form-data; boundary=x", "multipart/form-data", "application/json", "text/plain", "x/\x7f")
@@ -85,11 +97,11 @@ def request(rng: random.Random, client: httpx.Client) -> httpx.Response:
         body += rng.randbytes(rng.randrange(100))
         return client.post(path, content=body, headers={"Content-Type": rng.choice(types)})
     image = damaged(rng) if kind < 7 else rng.choice(PICTURES)
-    fields = {"points": text(rng) if kind > 3 else GOOD["points"]}
+    fields = {main: text(rng) if kind > 3 else GOOD["points"] if main == "points" else '["cup", "plate"]'}
     for _ in range(rng.randrange(3)):
-        fields[rng.choice(KEYS)] = text(rng)
+        fields[rng.choice(keys)] = text(rng)
     if rng.random() < 0.05:
-        del fields["points"]
+        del fields[main]
     files = [] if rng.random() < 0.05 else [("image", (text(rng)[:20] or "a", image))] * rng.choice((1, 1, 1, 2))
     return client.post(path, data=fields, files=files or None)
 
@@ -99,13 +111,27 @@ def belongings(process: psutil.Process) -> set[str]:
     return {file.path for file in process.open_files()} | listening
 
 
-def test_bad_uploads_and_prompts(demo_server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_uploads_and_prompts(demo_server, tmp_path: Path) -> None:
+    statuses = survive(demo_server.grpc_url, tmp_path, CLICK_PATHS, REQUESTS)
+    assert statuses[400] > REQUESTS / 4
+    assert statuses[415] > REQUESTS / 100
+
+
+def test_bad_concepts(serve, exported_concepts: Path, tmp_path: Path) -> None:
+    statuses = survive(serve(exported_concepts).grpc_url, tmp_path, CONCEPT_PATHS, CONCEPT_REQUESTS)
+    assert statuses[400] > CONCEPT_REQUESTS / 4
+    assert statuses[415] > CONCEPT_REQUESTS / 100
+    assert statuses[200] > CONCEPT_REQUESTS / 100
+
+
+def survive(triton_url: str, tmp_path: Path, paths: tuple[str, ...], requests: int) -> Counter[int]:
+    """Sends that many requests to a gateway of its own, and clicks between them. Returns the answers' statuses."""
     log, temporary = tmp_path / "log", tmp_path / "tmp"
     temporary.mkdir()
     rng = random.Random(0)
     statuses: Counter[int] = Counter()
     with (
-        run_gateway(demo_server.grpc_url, log=log, TMPDIR=str(temporary)) as url,
+        run_gateway(triton_url, log=log, TMPDIR=str(temporary)) as url,
         httpx.Client(base_url=url, timeout=60) as client,
     ):
         port = int(url.rsplit(":", 1)[1])
@@ -119,10 +145,10 @@ def test_bad_uploads_and_prompts(demo_server, tmp_path: Path, monkeypatch: pytes
             return answer.content
 
         expected = good()
-        for count in range(REQUESTS):
-            if count == REQUESTS // 5:  # one-time setup is done by now
+        for count in range(requests):
+            if count == requests // 5:  # one-time setup is done by now
                 memory, files = process.memory_info().rss, belongings(process)
-            answer = request(rng, client)
+            answer = request(rng, client, paths)
             statuses[answer.status_code] += 1
             if answer.status_code != 200:
                 detail = answer.json()["detail"]
@@ -139,5 +165,4 @@ def test_bad_uploads_and_prompts(demo_server, tmp_path: Path, monkeypatch: pytes
         assert process.memory_info().rss - memory < GROWTH_BYTES
         assert not list(temporary.iterdir())
     assert "Traceback" not in log.read_text()
-    assert statuses[400] > REQUESTS / 4
-    assert statuses[415] > REQUESTS / 100
+    return statuses
