@@ -101,3 +101,4 @@ def test_each_text_has_names_of_its_own() -> None:
     texts = ["Red car!", "red  car", "red car 2", "Tasse für Kaffee", "杯子", "!?", "x" * 100]
     names = _names(texts)
     assert names == ["red-car", "red-car-2", "red-car-2-2", "tasse-für-kaffee", "杯子", "text", "x" * 40]
+    assert _names(["cup 2", "cup", "cup", "cup"]) == ["cup-2", "cup", "cup-3", "cup-4"]

@@ -210,3 +210,39 @@ def test_cancelling_a_search_cancels_its_requests() -> None:
 
     with silent_triton() as (triton, address):
         asyncio.run(scenario(triton, address))
+
+
+class OneFails:
+    """A transport that refuses one text, answers another and is silent about the rest."""
+
+    def __init__(self) -> None:
+        self.cancelled = 0
+
+    async def infer(self, call: Call, timeout_s: float) -> Arrays:
+        (text,) = call.inputs["TEXT"].tolist()
+        if text == b"good":
+            return answer(1, 1)
+        if text == b"bad":
+            await asyncio.sleep(0)  # the others are on their way
+            raise InvalidInputError("a bad text")
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        raise AssertionError
+
+    async def close(self) -> None:
+        pass
+
+
+def test_a_text_that_fails_cancels_the_others() -> None:
+    async def scenario() -> int:
+        async with AsyncSam3Client("localhost:1") as client:
+            client._transport = transport = OneFails()
+            with pytest.raises(InvalidInputError, match="a bad text"):
+                await client.find(PHOTO, text=["good", "silent", "bad", "silent"])
+            await asyncio.sleep(0)
+            return transport.cancelled
+
+    assert asyncio.run(scenario()) == 2

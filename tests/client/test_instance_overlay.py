@@ -10,7 +10,7 @@ from sam3_triton import Instances, ServedModel, overlay_instances
 SIZE = (300, 200)
 
 
-def instances(corners: list[tuple[int, int]], side: int = 40, masks: bool = True) -> Instances:
+def instances(corners: list[tuple[int, int]], side: int = 40) -> Instances:
     """Squares with these upper left corners, best first."""
     pngs = []
     for x, y in corners:
@@ -22,9 +22,7 @@ def instances(corners: list[tuple[int, int]], side: int = 40, masks: bool = True
     boxes = np.array([[x, y, x + side, y + side] for x, y in corners], np.float32).reshape(-1, 4)
     scores = np.linspace(0.9, 0.6, len(corners), dtype=np.float32)
     model = ServedModel("SAM 3", "0" * 64)
-    return Instances(
-        "cup", 1.0, False, len(corners), scores, boxes, tuple(pngs) if masks else (), SIZE, "id", True, model
-    )
+    return Instances("cup", 1.0, False, len(corners), scores, boxes, tuple(pngs), SIZE, "id", True, model)
 
 
 def drawn(*found: Instances) -> np.ndarray:
@@ -65,3 +63,7 @@ def test_an_instance_may_overhang_the_picture(corner: tuple[int, int]) -> None:
 def test_no_instance_leaves_the_picture_as_it_is() -> None:
     assert (drawn(instances([])) == 90).all()
     assert (drawn() == 90).all()
+
+
+def test_a_mask_may_be_empty() -> None:
+    assert (drawn(instances([(100, 100)], side=0))[120:] == 90).all()
