@@ -147,6 +147,33 @@ def test_doctor_finds_a_server_that_lacks_the_repositorys_concepts(
     assert "fault    concepts       the repository has concept prompts, but the server does not serve them" in told
 
 
+def test_doctor_replays_golden_concepts(
+    concept_server, exported_concepts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["doctor", "--url", concept_server.grpc_url, "--golden", "--repository"]
+    assert main([*command, str(exported_concepts)]) == 0
+    told = capsys.readouterr().out
+    assert "ok       golden         3 golden clicks on model.onnx agree with PyTorch: " in told
+    assert "ok       golden         3 golden concepts on model.onnx agree with PyTorch: " in told
+
+    repository = tmp_path / "model_repository"
+    shutil.copytree(exported_concepts, repository, symlinks=True)
+    path = repository / "sam3" / "exports" / "current" / "golden" / "concepts.json"
+    document = json.loads(path.read_text())
+    for harm, fault in (
+        (lambda: document["concepts"][1]["instance_boxes"][0].reverse(), "the tolerances of model.onnx are scores"),
+        (lambda: document["bounds"].clear(), "the server runs model.onnx, which this export does not contain"),
+        (document.clear, "the golden concepts in .* are damaged"),
+    ):
+        harm()
+        path.write_text(json.dumps(document))
+        assert main([*command, str(repository)]) == 1
+        assert re.search(f"fault    golden         .*{fault}", capsys.readouterr().out)
+    path.unlink()
+    assert main([*command, str(repository)]) == 1
+    assert "no golden concepts: " in capsys.readouterr().out
+
+
 def test_doctor_finds_missing_models_of_concepts(
     exported_concepts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from sam3_triton.doctor import host, server
 from sam3_triton.doctor.findings import Finding, Mark, fault, is_coloured, ok, skipped, warning
 from sam3_triton.doctor.golden import check_golden
+from sam3_triton.doctor.golden_concepts import check_golden_concepts
 from sam3_triton.doctor.inspector import Inspector
 from sam3_triton.doctor.repository import check_repository, exported_model, has_concepts
 from sam3_triton.wire import Address
@@ -25,7 +26,7 @@ def examine(url: str, repository: Path | None = None, golden: bool = False) -> i
     Args:
         url: Triton's address (see `Sam3Client`).
         repository: a model repository whose artifacts to check; None skips these checks.
-        golden: also replay the repository's golden clicks on the server.
+        golden: also replay the repository's golden clicks and concepts on the server.
 
     Raises:
         InvalidUrlError: the URL is invalid.
@@ -82,7 +83,12 @@ def _findings(url: str, address: Address, repository: Path | None, golden: bool)
         return
     yield from check_repository(repository)
     if golden:
-        yield check_golden(url, configs, repository) if configs else skipped("golden", "no server answers")
+        if configs is None:
+            yield skipped("golden", "no server answers")
+            return
+        yield check_golden(url, configs, repository)
+        if has_concepts(repository):
+            yield check_golden_concepts(url, configs, repository)
 
 
 def _check_client() -> Iterator[Finding]:

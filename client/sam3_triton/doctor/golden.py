@@ -23,8 +23,8 @@ from sam3_triton.prompts import Prompt
 
 FOLDER = CURRENT / "golden"
 # The first click runs the encoder: up to a minute without a GPU, longer if an engine is built first.
-_TIMEOUT_S = 600.0
-_WRONG = (
+GOLDEN_TIMEOUT_S = 600.0
+WRONG = (
     "do not route traffic to this server: its engine is wrong on this machine (serve another profile), or it serves an "
     "export that is not this repository's"
 )
@@ -92,12 +92,12 @@ def check_golden(url: str, configs: Configs, repository: Path) -> Finding:
 def _replay(url: str, golden: Golden, bounds: dict[str, float], file_name: str) -> Finding:
     drifts = []
     try:
-        with Sam3Client(url, timeout_s=_TIMEOUT_S) as client:
+        with Sam3Client(url, timeout_s=GOLDEN_TIMEOUT_S) as client:
             for click in golden.clicks:
                 drift = _drift(client.segment(golden.image, click.prompt), click)
                 if not _within(drift, bounds):
                     told = f"{click.name}: {_told(drift)}; the tolerances of {file_name} are {_told(bounds)}"
-                    return fault("golden", told, _WRONG)
+                    return fault("golden", told, WRONG)
                 drifts.append(drift)
     except Sam3Error as error:
         return fault("golden", str(error), "see the faults above and the server's log")

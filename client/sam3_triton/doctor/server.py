@@ -16,7 +16,7 @@ from sam3_triton.errors import ConceptsNotServedError, DeadlineExceededError, Sa
 from sam3_triton.served_model import ServedModel
 from sam3_triton.wire import Address
 
-ENCODER, CACHE = "sam3_image_encoder", "sam3_embedding_cache"
+ENCODER, DETECTOR, CACHE = "sam3_image_encoder", "sam3_concept_detector", "sam3_embedding_cache"
 # The models that every repository of this project serves. Which of a server's models are components, written by
 # sam3-export, shows in the backends that their configs name.
 MODELS = ("sam3", "sam3_encode", CACHE, "sam3_preprocess", ENCODER, "sam3_mask_postprocess")
