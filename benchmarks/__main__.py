@@ -60,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(amount="short")
     text = "compare size, time, memory and masks of every format in a repository with fp32"
     _add_repository(add("precisions", text, _precisions, _OUTPUT))
+    text = "measure concept prompts with SAM 3's own detector and random weights"
+    add("concepts", text, _concepts, _OUTPUT / "concepts")
     command = add("report", "write the report and plots of a results file again", _report, _OUTPUT)
     file = _OUTPUT / "results.json"
     command.add_argument("results", nargs="?", type=Path, default=file, metavar="JSON", help="default: %(default)s")
@@ -107,6 +109,14 @@ def _precisions(options: argparse.Namespace) -> None:
     figures = precisions.compare_precisions(options.repository, _DEMO)
     (options.output / "precisions.json").write_text(json.dumps(figures, indent=2) + "\n")
     _write(precisions.markdown(figures), options.output / "precisions.md")
+
+
+def _concepts(options: argparse.Namespace) -> None:
+    from benchmarks import concepts
+
+    figures = concepts.compare_concepts(options.output, concepts.ROUNDS, concepts.BLOCK)
+    (options.output / "concepts.json").write_text(json.dumps(figures, indent=2) + "\n")
+    _write(concepts.markdown(figures), options.output / "concepts.md")
 
 
 def _write(page: str, path: Path) -> None:

@@ -35,8 +35,8 @@ class Limit:
             server: its model configs give the file and the thread settings of each network.
         """
         cv2.setNumThreads(1)  # as sam3_mask_postprocess does
-        self._encoder = _session(repository, server, ENCODER)
-        self._decoder = _session(repository, server, DECODER)
+        self._encoder = session(repository, server, ENCODER)
+        self._decoder = session(repository, server, DECODER)
         self._side = self._encoder.get_inputs()[0].shape[1]
         # Seconds of each step, one entry a call, for the waterfall.
         self.steps: dict[str, list[float]] = {}
@@ -47,7 +47,7 @@ class Limit:
             picture = decode(image)
             pixels = to_network_pixels(picture, self._side)
         with self._step("encoder"):
-            features = _run(self._encoder, {"PIXELS": pixels})
+            features = run(self._encoder, {"PIXELS": pixels})
         return {**features, "ORIGINAL_SIZE": np.array([picture.height, picture.width])}
 
     def mask(self, embedding: Arrays, click: Click) -> bytes:
@@ -59,7 +59,7 @@ class Limit:
             prompt = lay_out(Prompt(points=np.array([[click.point]], np.float32)), (height, width), (rows, columns))
             inputs = {name.upper(): value for name, value in vars(prompt).items()}
         with self._step("decoder"):
-            logits = _run(self._decoder, {**features, **inputs})["MASK_LOGITS"]
+            logits = run(self._decoder, {**features, **inputs})["MASK_LOGITS"]
         with self._step("holes and resize"):
             mask = to_mask(logits[0, 0, 0], (height, width))
         with self._step("PNG"):
@@ -76,7 +76,8 @@ class Limit:
         self.steps.setdefault(name, []).append(time.perf_counter() - started)
 
 
-def _session(repository: Path, server: triton.InferenceServerClient, model: str) -> onnxruntime.InferenceSession:
+def session(repository: Path, server: triton.InferenceServerClient, model: str) -> onnxruntime.InferenceSession:
+    """A session with a model's file, and the threads that its server gives it."""
     config: dict[str, Any] = server.get_model_config(model, as_json=True)["config"]
     options = onnxruntime.SessionOptions()
     for parameter, name in _THREADS.items():
@@ -86,6 +87,7 @@ def _session(repository: Path, server: triton.InferenceServerClient, model: str)
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _run(session: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
+def run(session: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
+    """All outputs, by name."""
     names = [node.name for node in session.get_outputs()]
     return dict(zip(names, session.run(names, inputs), strict=True))

@@ -19,7 +19,7 @@ from sam3_export.artifacts import run_module
 from sam3_export.checkpoint import Checkpoint
 from sam3_export.cli import main
 from sam3_export.components import concept_detector, image_encoder, text_encoder
-from sam3_export.components.box_examples import EMPTY
+from sam3_export.components.box_examples import EMPTY, BoxExamples
 from sam3_export.concept_architecture import ConceptArchitecture
 from sam3_export.errors import ExportError
 from sam3_export.spec import Arrays
@@ -142,7 +142,7 @@ def test_boxes_are_pooled_as_roi_align_does(centre: tuple, size: tuple, loaded: 
     from onnx.reference import ReferenceEvaluator
 
     assert loaded.concepts is not None
-    examples = concept_detector.ConceptDetector(loaded.concepts, 24).box_examples
+    examples = BoxExamples(loaded.concepts.geometry_encoder, 24)
     features = np.random.default_rng(0).normal(size=(24, 24)).astype(np.float32)
     with torch.no_grad():
         across, down = (

@@ -26,8 +26,8 @@ def add_parser(commands: Any) -> None:
         "--golden",
         action="store_true",
         help="replay the golden clicks and concepts that sam3-export stored in the repository (default: "
-        "./model_repository) and compare the answers with PyTorch's, within the tolerance of the precision. Run this before you route traffic "
-        "to a server: an engine can be wrong on its machine",
+        "./model_repository) and compare the answers with PyTorch's, within the tolerance of the precision. Run this "
+        "before you route traffic to a server: an engine can be wrong on its machine",
     )
     add_url(doctor, "--url")
 

@@ -40,7 +40,7 @@ class ConceptDetector(nn.Module):
     """Finds the instances of a concept, given by a text, by example boxes, or both.
 
     Args of `forward` (g = 72 for SAM 3):
-        backbone_features: [B, D, g, g], as `ImageEncoder` or `ServedImageEncoder` returns them.
+        backbone_features: [B, D, g, g], as `ImageEncoder` or `ServedImageEncoder` returns them: less their centre.
         text_features: fp32 [B, T, C], as `TextEncoder` returns them.
         text_mask: bool [B, T], true for a token, false for padding.
         box_coords: fp32 [B, N, 4], cx cy w h as fractions of the image's sides.
@@ -51,12 +51,19 @@ class ConceptDetector(nn.Module):
         that the concept is in the image).
     """
 
+    centre: Tensor
     positions: Tensor
     cells: Tensor
     frequencies: Tensor
 
-    def __init__(self, network: ConceptNetwork, grid: int) -> None:
+    def __init__(self, network: ConceptNetwork, grid: int, centre: Tensor) -> None:
+        """
+        Args:
+            grid: side of the features, in patches.
+            centre: of the backbone features, see `image_encoder.centre_of`.
+        """
         super().__init__()
+        self.register_buffer("centre", centre)
         self.levels = network.levels
         self.box_examples = BoxExamples(network.geometry_encoder, grid)
         self.encoder = network.detr_encoder
@@ -80,7 +87,8 @@ class ConceptDetector(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """See the class."""
         dtype = next(self.levels.parameters()).dtype
-        fine, middle, coarse = (level(backbone_features.to(dtype)) for level in self.levels)
+        backbone_features = backbone_features.to(dtype) + self.centre.to(dtype)
+        fine, middle, coarse = (level(backbone_features) for level in self.levels)
         rows = coarse.flatten(2).transpose(1, 2)
         positions = self.positions.to(dtype)
         examples = self.box_examples(coarse, rows, rows + positions, box_coords, box_labels)
@@ -248,7 +256,7 @@ def spec(architecture: Architecture) -> ComponentSpec:
 
 def _module(checkpoint: Checkpoint) -> ConceptDetector:
     assert checkpoint.concepts is not None
-    return ConceptDetector(checkpoint.concepts, checkpoint.architecture.grid_size)
+    return ConceptDetector(checkpoint.concepts, checkpoint.architecture.grid_size, image_encoder.centre_of(checkpoint))
 
 
 def _features(architecture: Architecture, references: References, batch: int) -> Arrays:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from sam3_export.architecture import Architecture
@@ -14,6 +16,8 @@ from sam3_export.spec import BATCH, FP16_DRIFT, INT8_DRIFT, Arrays, Bounds, Comp
 
 if TYPE_CHECKING:
     from transformers import Sam3TrackerModel
+
+    from sam3_export.checkpoint import Checkpoint
 
 NAME = "sam3_image_encoder"
 FEATURES = ("HIGH_RES_FEATURES_0", "HIGH_RES_FEATURES_1", "IMAGE_EMBEDDING")
@@ -45,12 +49,20 @@ class ImageEncoder(nn.Module):
     Args of `forward`: `pixels` uint8 [B, S, S, 3], RGB, at the network's resolution.
     Returns: (high_res_features_0 [B, C/8, 4g, 4g], high_res_features_1 [B, C/4, 2g, 2g],
     image_embedding [B, C, g, g]), of the weights' dtype, where g = S / patch size; C = 256 and g = 72 for SAM 3.
-    With concepts also backbone_features [B, D, g, g]; D = 1024 for SAM 3.
+    With a centre also backbone_features [B, D, g, g], the trunk's features less their centre; D = 1024 for SAM 3.
     """
 
-    def __init__(self, model: Sam3TrackerModel, for_concepts: bool = False) -> None:
+    centre: Tensor
+
+    def __init__(self, model: Sam3TrackerModel, centre: Tensor | None = None) -> None:
+        """
+        Args:
+            centre: see `centre_of`; None for clicks alone.
+        """
         super().__init__()
-        self.for_concepts = for_concepts
+        self.for_concepts = centre is not None
+        if centre is not None:
+            self.register_buffer("centre", centre)
         self.backbone = model.vision_encoder.backbone
         # A directory saved by transformers has a fourth level (x 1/2), which the tracker does not use.
         self.levels = nn.ModuleList(model.vision_encoder.neck.fpn_layers[:3])
@@ -73,7 +85,22 @@ class ImageEncoder(nn.Module):
             self.conv_s1(middle),
             coarse + self.no_memory_embedding.reshape(1, -1, 1, 1),
         )
-        return (*embeddings, patches) if self.for_concepts else embeddings
+        return (*embeddings, patches - self.centre.to(patches.dtype)) if self.for_concepts else embeddings
+
+
+@lru_cache(maxsize=1)
+def centre_of(checkpoint: Checkpoint) -> Tensor:
+    """The mean of each channel of the trunk's features, fp32 [1, D, 1, 1], on a seeded picture.
+
+    A ViT's channels are far from zero in every picture alike. Without that mean, rounding to fp16 costs features less:
+    a third, on the photos of the golden concepts, whose worst mask then has an IoU of 0.997 with Meta's, not 0.990.
+    """
+    architecture = checkpoint.architecture
+    encoder = ImageEncoder(checkpoint.model, torch.zeros(1, architecture.hidden_size, 1, 1)).eval()
+    with torch.inference_mode():
+        features = encoder(torch.from_numpy(pixels(architecture, 1, seed=0)["PIXELS"]))[-1]
+    # Not an inference tensor, which an export could not trace.
+    return features.mean((0, 2, 3)).reshape(1, -1, 1, 1).clone().detach()
 
 
 class ServedImageEncoder(nn.Module):
@@ -121,6 +148,10 @@ def spec(architecture: Architecture) -> ComponentSpec:
     )
 
 
+def _module(checkpoint: Checkpoint) -> ImageEncoder:
+    return ImageEncoder(checkpoint.model, None if checkpoint.concepts is None else centre_of(checkpoint))
+
+
 def _inputs(architecture: Architecture, references: References) -> Sequence[tuple[str, Arrays]]:
     return [(f"batch of {batch}", pixels(architecture, batch, _PARITY_SEED + batch)) for batch in _PARITY_BATCHES]
 
@@ -132,7 +163,7 @@ def _sample(architecture: Architecture, references: References) -> Arrays:
 COMPONENT = Component(
     name=NAME,
     spec=spec,
-    module=lambda checkpoint: ImageEncoder(checkpoint.model, checkpoint.concepts is not None),
+    module=_module,
     served=ServedImageEncoder,
     inputs=_inputs,
     sample=_sample,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from collections.abc import Iterable
 
 import ftfy
 
@@ -39,7 +40,7 @@ def cleaned(text: bytes) -> str:
     return result
 
 
-def _refuse(control_characters) -> None:
+def _refuse(control_characters: Iterable[str]) -> None:
     for character in control_characters:
         if character not in _WHITE_SPACE:
             raise TextError(f"TEXT holds the control character U+{ord(character):04X}")
