@@ -40,6 +40,8 @@ _INSTANCES = (
 )
 # Few images have more instances of a concept, and the server draws 32 masks in one batch tier.
 _FIRST_INSTANCES = 32
+# What stands for boxes alone, so that the server has it in its cache.
+_ANY_TEXT = np.array([b"visual"], np.object_)
 # A small picture, for checks of the server.
 PROBE_IMAGE = EncodedImage.of(np.full((16, 16, 3), 128, np.uint8))
 _PROBE_POINTS = np.array([[[8, 8]]], np.float32)
@@ -108,9 +110,9 @@ def find(image: EncodedImage | CachedImage, prompt: ConceptPrompt) -> Conversati
 
 
 def serves_concepts() -> Conversation[bool]:
-    """Asks whether the server has concept prompts: its cache of texts, which without a text answers with its own."""
+    """Asks whether the server has concept prompts: its cache of texts, which needs no image."""
     try:
-        yield Call({}, ("TRUNCATED",), "sam3_text_cache")
+        yield Call({"TEXT": _ANY_TEXT}, ("TRUNCATED",), "sam3_text_cache")
     except ConceptsNotServedError:
         return False
     return True
