@@ -108,6 +108,21 @@ class Visitor:
         """The visible text of an element."""
         return self.page.inner_text(selector)
 
+    def contrast(self, selector: str) -> float:
+        """WCAG's contrast ratio of an element's text and its ground, from 1 to 21."""
+        return _contrast(
+            *self.page.eval_on_selector(
+                selector,
+                """(element) => {
+                    const text = getComputedStyle(element).color;
+                    let ground = element;
+                    const colour = () => getComputedStyle(ground).backgroundColor;
+                    while (colour() === "rgba(0, 0, 0, 0)") ground = ground.parentElement;
+                    return [text, colour()];
+                }""",
+            )
+        )
+
     def sent(self, path: str) -> list[Request]:
         """The requests to one path of the gateway so far."""
         return [request for request in self.requests if request.url == self.gateway + path]
@@ -165,3 +180,13 @@ def assert_overlay(before: np.ndarray, after: np.ndarray, mask: np.ndarray, mark
     assert outside.any()
     assert changed[inside].mean() > 0.99
     assert changed[outside].mean() < 0.001
+
+
+def _contrast(one: str, other: str) -> float:
+    """WCAG's contrast ratio of two colours `rgb(r, g, b)`."""
+    lights = []
+    for colour in (one, other):
+        values = np.array([int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]) / 255
+        linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+        lights.append(float(linear @ (0.2126, 0.7152, 0.0722)))
+    return (max(lights) + 0.05) / (min(lights) + 0.05)
