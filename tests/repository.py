@@ -31,9 +31,9 @@ def copy_repository(folder: Path) -> Path:
     ignored = shutil.ignore_patterns("exports", "__pycache__")
     repository = folder / "model_repository"
     shutil.copytree(PROJECT / "model_repository", repository, symlinks=True, ignore=ignored)
-    for model in repository.iterdir():
-        if (model / "1").is_symlink():  # to an installed artifact
-            (model / "1").unlink()
+    for path in [*repository.iterdir(), *repository.glob("*/1"), *repository.glob("sam3/concepts/*/1")]:
+        if path.is_symlink():  # made by sam3-export
+            path.unlink()
     shutil.copytree(PROJECT / "ensemble_configs", folder / "ensemble_configs")
     return repository
 
@@ -41,8 +41,25 @@ def copy_repository(folder: Path) -> Path:
 def link_artifacts(exported: Path, repository: Path) -> None:
     """Links the artifacts of one repository into another."""
     (repository / "sam3" / "exports").symlink_to(exported / "sam3" / "exports")
-    for model in components_of(exported):
-        (repository / model / "1").symlink_to(Path("..") / "sam3" / "exports" / "current" / model)
+    current, concepts = repository / "sam3" / "exports" / "current", repository / "sam3" / "concepts"
+    models = components_of(exported)
+    for model in models:
+        folder = concepts / model if (concepts / model).is_dir() else repository / model
+        (folder / "1").symlink_to(os.path.relpath(current / model, folder))
+    of_concepts = [folder.name for folder in concepts.iterdir()]
+    if set(of_concepts) & set(models):
+        for model in of_concepts:
+            (repository / model).symlink_to(Path("sam3") / "concepts" / model)
+
+
+def move_to_cpu(profile: Path) -> None:
+    """Rewrites the configs of a copied profile for GPUs, so that its instances run on the CPU."""
+    for config in profile.rglob("*.pbtxt"):
+        text = config.read_text()
+        text = text.replace("kind: KIND_GPU count: 1 gpus: [ 0 ]", "kind: KIND_CPU count: 1")
+        text = text.replace('string_value: "gpu" } },\n', 'string_value: "host" } },\n')
+        assert "KIND_GPU" not in text
+        config.write_text(text)
 
 
 def components_of(exported: Path) -> list[str]:

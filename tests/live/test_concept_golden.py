@@ -12,9 +12,9 @@ import pytest
 import torch
 import tritonclient.grpc
 from concept_prompts import ConceptPrompt, lay_out_concept
-from golden_concepts import BOX_TOLERANCE, MINIMUM_IOU, SCORE_TOLERANCE, ConceptCase, cases
+from golden_concepts import BOX_TOLERANCE, FP16_MINIMUM_IOU, MINIMUM_IOU, SCORE_TOLERANCE, ConceptCase, cases
 from PIL import Image
-from repository import infer
+from repository import copy_repository, infer, link_artifacts, move_to_cpu
 from sam3_triton import Sam3Client
 
 OUTPUTS = ("MASKS", "SCORES", "INSTANCE_BOXES", "PRESENCE", "TOTAL", "ORIGINAL_SIZE")
@@ -67,11 +67,26 @@ def test_instances_are_metas(case: ConceptCase, serve, exported_concepts) -> Non
     check(case, answer)
 
 
+@pytest.fixture(scope="module")
+def on_cpu(exported_concepts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository, with the profile `gpu` moved to the CPU beside it."""
+    repository = copy_repository(tmp_path_factory.mktemp("on-cpu"))
+    link_artifacts(exported_concepts, repository)
+    move_to_cpu(repository.parent / "ensemble_configs" / "gpu")
+    return repository
+
+
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
-def test_from_metas_own_pixels_every_mask_is_metas(case: ConceptCase, serve, exported_concepts) -> None:
+@pytest.mark.parametrize(
+    ("profile", "minimum_iou"), [(None, MINIMUM_IOU), ("torchscript", MINIMUM_IOU), ("gpu", FP16_MINIMUM_IOU)]
+)
+def test_from_metas_own_pixels_every_mask_is_metas(
+    case: ConceptCase, profile: str | None, minimum_iou: float, serve, exported_concepts: Path, on_cpu: Path
+) -> None:
     # Sends the pixels that Meta's processor makes through the models, one after the other.
     inputs = inputs_of(case)
-    with tritonclient.grpc.InferenceServerClient(serve(exported_concepts).grpc_url) as client:
+    server = serve(on_cpu if profile == "gpu" else exported_concepts, profile)
+    with tritonclient.grpc.InferenceServerClient(server.grpc_url) as client:
 
         def run(model: str, inputs: dict[str, Any], *outputs: str) -> dict[str, Any]:
             return infer(client, tritonclient.grpc, inputs, outputs, model)
@@ -90,7 +105,7 @@ def test_from_metas_own_pixels_every_mask_is_metas(case: ConceptCase, serve, exp
         options = {name: layout[name] for name in ("THRESHOLD", "MAX_INSTANCES", "NMS_IOU", "WITH_MASKS")}
         image = {"HAS_CONCEPT": np.array([True]), "ORIGINAL_SIZE": np.array(size, np.int32)}
         answer = run("sam3_concept_postprocess", {**found, **options, **image}, *OUTPUTS)
-    check(case, answer)
+    check(case, answer, minimum_iou)
 
 
 def metas_pixels(photo: Path) -> tuple[np.ndarray, tuple[int, int]]:

@@ -5,12 +5,11 @@ The profiles for GPUs run here too, moved to the CPU: the same artifacts, with f
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from repository import PROJECT, copy_repository, link_artifacts
+from repository import copy_repository, link_artifacts, move_to_cpu
 from sam3_demo.held_out import box_of, held_out, overlap
 from sam3_triton import Sam3Client
 from sam3_triton.cli import main
@@ -27,14 +26,7 @@ def demo_on_cpu(exported_demo: Path, tmp_path_factory: pytest.TempPathFactory) -
     repository = copy_repository(folder)
     link_artifacts(exported_demo, repository)
     for profile in ("gpu", "torchscript-gpu"):
-        shutil.rmtree(folder / "ensemble_configs" / profile)
-        shutil.copytree(PROJECT / "ensemble_configs" / profile, folder / "ensemble_configs" / profile)
-        for config in (folder / "ensemble_configs" / profile).iterdir():
-            text = config.read_text()
-            text = text.replace("kind: KIND_GPU count: 1 gpus: [ 0 ]", "kind: KIND_CPU count: 1")
-            text = text.replace('string_value: "gpu" } },\n', 'string_value: "host" } },\n')
-            assert "KIND_GPU" not in text
-            config.write_text(text)
+        move_to_cpu(folder / "ensemble_configs" / profile)
     return repository
 
 
