@@ -13,8 +13,11 @@ import pytest
 import tritonclient.grpc
 from observer import Observer
 from pictures import fresh_image
-from repository import infer
+from repository import free_ports, infer
+from sam3_server import Ports, TritonServer
+from sam3_server.model_processes import model_processes
 from sam3_triton import Sam3Client
+from tritonclient.utils import InferenceServerException
 
 ALL = np.array([0], np.float32)
 CALLERS = 16
@@ -115,3 +118,20 @@ def test_no_cached_answer_is_of_another_prompt(server) -> None:
     first, second, again = (find(server, photo, text)["SCORES"] for text in ("cat", "dog", "cat"))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - second).max() > 1e-4
+
+
+def test_a_dead_text_cache_is_noticed_and_refuses_concepts_alone(exported_concepts, tmp_path) -> None:
+    with (tmp_path / "triton.log").open("w") as log:
+        server = TritonServer(exported_concepts, log, ports=Ports(*free_ports(3)))
+        server.start()
+        try:
+            (stub,) = [one.process for one in model_processes(server.pid) if one.model == "sam3_text_cache"]
+            stub.kill()
+            image = fresh_image()
+            with pytest.raises(InferenceServerException, match="sam3_text_cache_0_0' is not healthy"):
+                find(server, image, "cat")
+            assert (server.fault() or "").startswith("the process of the model sam3_text_cache")
+            with Sam3Client(server.grpc_url) as client:
+                assert client.predict(image, points=[[60, 40]]).masks.shape == (1, 80, 120)
+        finally:
+            server.stop(grace_s=0)

@@ -51,17 +51,18 @@ def test_the_threshold_is_compared_in_the_precision_of_scores() -> None:
     [
         (1.0, [0, 1, 2, 3]),
         (0.9, [0, 1, 2]),  # 3 is equal to 0
-        (0.75, [0, 1, 2]),  # 1 shares 12 of 16 pixels with 0: not above
+        (0.75, [0, 1, 2]),  # 1 covers 12 of the 16 pixels of 0: not more than 0.75
         (0.74, [0, 2]),
-        (0.1, [0, 2]),  # 2 overlaps only 1, which is dropped
     ],
 )
 def test_duplicates_of_better_instances_are_dropped(iou: float, ranks: list[int]) -> None:
-    logits = squares((0, 0, 4, 4), (0, 0, 4, 3), (0, 2, 4, 8), (0, 0, 4, 4))
-    logits[2, 2:4] = -4
-    logits[2, 2, :2] = 4
-    logits[2, 2, 0] = -4 if iou < 0.2 else 4
+    logits = squares((0, 0, 4, 4), (0, 0, 4, 3), (8, 8, 12, 12), (0, 0, 4, 4))
     assert select(np.array([0.9, 0.8, 0.7, 0.6], np.float32), logits, 0.5, 32, iou)[0].tolist() == ranks
+
+
+def test_what_was_dropped_drops_nothing() -> None:
+    logits = squares((0, 0, 4, 4), (2, 0, 6, 4), (5, 0, 9, 4))  # the second overlaps both others
+    assert select(np.array([0.9, 0.8, 0.7], np.float32), logits, 0.5, 32, 0.1)[0].tolist() == [0, 2]
 
 
 def test_suppression_considers_the_best_alone() -> None:

@@ -12,6 +12,7 @@ from text_cleaning import MAX_BYTES, TextError, cleaned
         ("cafÃ© façade", "café façade"),  # UTF-8 that was read as Latin-1
         ("salt &amp;amp; pepper", "salt & pepper"),
         ("&lt;b&gt;", "<b>"),
+        ("<b> salt &amp;amp; pepper", "<b> salt & pepper"),  # where ftfy leaves entities alone
         ("\u00a0cat\u3000dog", "cat dog"),
         ("\x0bcat\x0c", "cat"),
         ("\uff23\uff21\uff34", "cat"),
