@@ -18,8 +18,8 @@ PADDING = 0
 _END_OF_WORD = "</w>"
 _START, _END = "<start_of_text>", "<end_of_text>"
 _VOCABULARY_SIZE = 49408
-# CLIP's rule for what a word is, for lower case.
-_WORDS = rf"{_START}|{_END}|'s|'t|'re|'ve|'m|'ll|'d|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+"
+# CLIP's rule for what a word is. Texts are in lower case, but one s, U+017F, still differs in case.
+_WORDS = rf"{_START}|{_END}|(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ClipTokenizer:
                 break
             ids += [self._special[word]] if word in self._special else [one.id for one in self._model.tokenize(word)]
         truncated = len(ids) >= CONTEXT_LENGTH
-        ids = [*ids[:CONTEXT_LENGTH], self._special[_END]]
+        ids = [*ids[: CONTEXT_LENGTH - 1], self._special[_END]]
         return Tokens(np.array(ids + [PADDING] * (CONTEXT_LENGTH - len(ids)), np.int32), truncated)
 
 
