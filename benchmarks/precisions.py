@@ -62,8 +62,7 @@ def compare_precisions(repository: Path, demo: Path, rounds: int = ROUNDS, scene
     if REFERENCE not in encoders:
         raise BenchmarkError(f"{folder} has no artifact in fp32: sam3-export --formats {REFERENCE},...")
     report: dict[str, Any] = json.loads((folder / "export.json").read_text())
-    sizes = report["architecture"]
-    architecture = Architecture(**{**sizes, "global_attn_indexes": tuple(sizes["global_attn_indexes"])})
+    architecture = Architecture.of_sizes(report["architecture"])
     figures = _costs(encoders, architecture, rounds)
     for name, row in figures.items():
         artifact = report["artifacts"][f"{image_encoder.NAME}/{FORMATS[name].file_name}"]

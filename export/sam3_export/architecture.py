@@ -85,22 +85,27 @@ class Architecture:
         Raises:
             ExportError: the file is missing or is not JSON, or has an unknown key or an invalid value.
         """
-        values = _object(path)
-        concepts = values.pop("concepts", None)
-        if "config" in values:
-            sizes = values.pop("config")
-            _check_keys(values, set(), path)
-            values = sizes
-        _check_keys(values, {field.name for field in fields(cls)}, path)
         try:
-            if "global_attn_indexes" in values:
-                values["global_attn_indexes"] = tuple(values["global_attn_indexes"])
-            if concepts is not None:
-                _check_keys(concepts, {field.name for field in fields(ConceptArchitecture)}, path)
-                values["concepts"] = ConceptArchitecture(**concepts)
-            return cls(**values)
+            return cls.of_sizes(_object(path))
         except (TypeError, ValueError) as error:
             raise ExportError(f"{path}: {error}") from error
+
+    @classmethod
+    def of_sizes(cls, values: dict[str, Any]) -> Architecture:
+        """The architecture with sizes as `from_json` reads them, such as those in the report of an export.
+
+        Raises:
+            ValueError, TypeError: an unknown key or an invalid value.
+        """
+        names = {field.name for field in fields(cls)}
+        _check_keys(values, {"config", "concepts"} if "config" in values else names)
+        concepts = values.get("concepts")
+        values = values.get("config", {name: value for name, value in values.items() if name != "concepts"})
+        _check_keys(values, names - {"concepts"})
+        if concepts is not None:
+            _check_keys(concepts, {field.name for field in fields(ConceptArchitecture)})
+        sizes = {name: tuple(value) if name == "global_attn_indexes" else value for name, value in values.items()}
+        return cls(**sizes, concepts=None if concepts is None else ConceptArchitecture(**concepts))
 
     @classmethod
     def of_model(cls, model: Sam3TrackerModel) -> Architecture:
@@ -162,21 +167,19 @@ class Architecture:
         return Sam3TrackerModel(config).eval()
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _object(path: Path) -> Any:
     try:
-        values = json.loads(path.read_text())
+        values: Any = json.loads(path.read_text())
     except OSError as error:
         raise ExportError(f"{path}: {error.strerror or error}") from error
     except ValueError as error:
         raise ExportError(f"{path}: not a JSON file ({error})") from error
-    if not isinstance(values, dict):
-        raise ExportError(f"{path}: expected a JSON object of sizes, found {type(values).__name__}")
     return values
 
 
-def _check_keys(values: Any, known: set[str], path: Path) -> None:
+def _check_keys(values: Any, known: set[str]) -> None:
     if not isinstance(values, dict):
-        raise ExportError(f"{path}: expected a JSON object of sizes, found {type(values).__name__}")
+        raise TypeError(f"expected a JSON object of sizes, found {type(values).__name__}")
     unknown = sorted(set(values) - known)
     if unknown:
-        raise ExportError(f"{path}: unknown key {', '.join(unknown)}")
+        raise ValueError(f"unknown key {', '.join(unknown)}")
