@@ -99,9 +99,7 @@ class Desk:
     ) -> RecordingChannel:
         """Passes a request to the service, and returns the channel that receives the answer."""
         channel = channel or RecordingChannel()
-        reply = Reply(
-            channel, (FEATURE, "POINT_COORDS", "CACHE_HIT", "IMAGE_ID"), MODEL, timeout_us, self.log.append, self.clock
-        )
+        reply = Reply(channel, wanted, MODEL, timeout_us, self.log.append, self.clock)
         self.service.answer(reply, lambda: Question(image, claimed_id, prompt or Prompt(), ConceptPrompt()))
         return channel
 
