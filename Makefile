@@ -45,7 +45,8 @@ check: $(DEVELOPMENT) ## lint and check types
 clean: ## remove the environment, the outputs and the exported models
 	rm -rf $(VENV) out .mypy_cache .pytest_cache .ruff_cache
 	rm -rf model_repository/*/exports
-	find model_repository -mindepth 2 -maxdepth 2 -name 1 -type l -delete
+	find model_repository model_repository/sam3/concepts -mindepth 2 -maxdepth 2 -name 1 -type l -delete
+	find model_repository -maxdepth 1 -type l -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Install torch first and in an exact version, so that no other package pulls in a different build.
