@@ -237,7 +237,10 @@ def _concepts_of_directory(
         raise ExportError(f"{source}: lacks the key {missing[0]} (missing: {len(missing)})")
     sizes = ConceptArchitecture.of_model(model)
     network = ConceptNetwork(model.config, architecture.layer_norm_eps).eval()
-    state = model.state_dict()
-    names = {key: key.replace("levels.", "vision_encoder.neck.fpn_layers.") for key in network.state_dict()}
-    network.load_state_dict({key: state[name].float() for key, name in names.items()})
+    state, own = model.state_dict(), {}
+    parts = {"levels.": "vision_encoder.neck.fpn_layers.", "text_encoder.": "text_encoder.text_model."}
+    for key in network.state_dict():
+        part = next((part for part in parts if key.startswith(part)), "")
+        own[key] = state[parts.get(part, "") + key.removeprefix(part)].float()
+    network.load_state_dict(own)
     return replace(architecture, concepts=sizes), network

@@ -209,6 +209,52 @@ def test_a_checkpoint_without_concepts_says_so_if_they_are_wanted(tmp_path: Path
     )
 
 
+def test_a_transformers_directory_with_both_halves_gives_the_same_network(tmp_path: Path, loaded: Checkpoint) -> None:
+    from safetensors.torch import save_file
+
+    assert loaded.concepts is not None
+    clicks, concepts = loaded.model.config.to_dict(), loaded.concepts.config.to_dict()
+    concepts["vision_config"]["backbone_config"] = clicks["vision_config"]["backbone_config"]
+    config = {"model_type": "sam3_video", "tracker_config": clicks, "detector_config": concepts}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(hub_tensors(loaded), tmp_path / "model.safetensors", {"format": "pt"})
+    found = checkpoint.load(str(tmp_path))
+    assert found.architecture == loaded.architecture
+    assert found.concepts is not None
+    for ours, theirs in ((found.model, loaded.model), (found.concepts, loaded.concepts)):
+        for key, tensor in theirs.state_dict().items():
+            torch.testing.assert_close(ours.state_dict()[key], tensor, rtol=0, atol=0)
+    norms = [module for module in found.concepts.modules() if isinstance(module, torch.nn.LayerNorm)]
+    assert {norm.eps for norm in norms} == {1e-5}
+    assert checkpoint.load(str(tmp_path), concepts=False).concepts is None
+
+
+def hub_tensors(loaded: Checkpoint) -> dict[str, torch.Tensor]:
+    """The weights under the names of facebook/sam3: a video model of detector, tracker, and the tracker's neck."""
+    assert loaded.concepts is not None
+    prefixes = (
+        (loaded.model, "vision_encoder.backbone.", "detector_model.vision_encoder.backbone."),
+        (loaded.model, "vision_encoder.neck.", "tracker_neck."),
+        (loaded.model, "", "tracker_model."),
+        (loaded.concepts, "levels.", "detector_model.vision_encoder.neck.fpn_layers."),
+        (loaded.concepts, "text_encoder.", "detector_model.text_encoder.text_model."),
+        (loaded.concepts, "", "detector_model."),
+    )
+    tensors = {}
+    for network in (loaded.model, loaded.concepts):
+        for key, tensor in network.state_dict().items():
+            _, own, theirs = next(row for row in prefixes if row[0] is network and key.startswith(row[1]))
+            tensors[theirs + key.removeprefix(own)] = tensor.clone()
+    # Of the fourth level of the neck, and of CLIP's own projection, which are not used.
+    width, hidden = loaded.architecture.hidden_size, loaded.architecture.fpn_hidden_size
+    for name, shape in (("proj1", (hidden, width, 1, 1)), ("proj2", (hidden, hidden, 3, 3))):
+        tensors[f"detector_model.vision_encoder.neck.fpn_layers.3.{name}.weight"] = torch.zeros(shape)
+        tensors[f"detector_model.vision_encoder.neck.fpn_layers.3.{name}.bias"] = torch.zeros(hidden)
+    projection = loaded.concepts.config.text_config.projection_dim, loaded.concepts.config.text_config.hidden_size
+    tensors["detector_model.text_encoder.text_projection.weight"] = torch.zeros(projection)
+    return tensors
+
+
 @pytest.mark.parametrize(
     ("components", "fault"),
     [("concepts", "concepts need clicks"), ("clicks,video", "unknown component video"), ("", "unknown component ''")],
