@@ -75,8 +75,8 @@ class Sam3Client:
         return _carry_out(conversations.model(), self._open(self._transport), self._timeout_s)
 
     def probe(self) -> ServedModel:
-        """Sends a click on a small picture, to check every model. The encoder runs only the first time. Returns the
-        model that answered.
+        """Sends a click on a small picture, to check every model that clicks need. The encoder runs only the first
+        time. Returns the model that answered.
 
         This requests a mask because Triton still reports that it is ready when a Python model's process has died.
 

@@ -134,7 +134,7 @@ def model() -> Conversation[ServedModel]:
 
 
 def probe() -> Conversation[ServedModel]:
-    """Sends a click on a small picture, to check every model. The encoder runs only the first time."""
+    """Sends a click on a small picture, to check every model that clicks need. The encoder runs only the first time."""
     yield Call({"IMAGE": _image_tensor(PROBE_IMAGE)}, ("ORIGINAL_SIZE",), "sam3_preprocess")
     answer = yield from _id_first(PROBE_IMAGE, {"POINTS": _PROBE_POINTS}, ("MASKS", "MODEL"))
     return ServedModel.of(answer["MODEL"])

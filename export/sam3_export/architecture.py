@@ -104,7 +104,9 @@ class Architecture:
         _check_keys(values, names - {"concepts"})
         if concepts is not None:
             _check_keys(concepts, {field.name for field in fields(ConceptArchitecture)})
-        sizes = {name: tuple(value) if name == "global_attn_indexes" else value for name, value in values.items()}
+        sizes: dict[str, Any] = {
+            name: tuple(value) if name == "global_attn_indexes" else value for name, value in values.items()
+        }
         return cls(**sizes, concepts=None if concepts is None else ConceptArchitecture(**concepts))
 
     @classmethod

@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -174,8 +174,8 @@ class _Export:
 
     def _reuse(self, part: _Part, spec_: spec.ComponentSpec, format_: Format, writer: Writer) -> Served:
         with self._steps.step(f"{format_.name}: reusing the {spec_.title} of an earlier run"):
-            artifact = writer.load(spec_, self._staged.folder / _path(part.component.name, format_))
-        return Served(artifact.run, {}, spec_.drift)
+            run = _loaded_later(writer, spec_, self._staged.folder / _path(part.component.name, format_))
+        return Served(run, {}, spec_.drift)
 
     def _write_and_check(self, part: _Part, spec_: spec.ComponentSpec, format_: Format, writer: Writer) -> Served:
         name = _path(part.component.name, format_)
@@ -208,7 +208,13 @@ class _Export:
         if result.minimum_mask_iou is not None:
             entry["minimum_mask_iou"] = result.minimum_mask_iou
         self._staged.add(name, entry)
-        return Served(artifact.run, result.answers, spec_.drift)
+        return Served(_loaded_later(writer, spec_, path), result.answers, spec_.drift)
+
+
+def _loaded_later(writer: Writer, spec_: spec.ComponentSpec, path: Path) -> Callable[[Arrays], Arrays]:
+    """Runs an artifact, which is loaded at the first call: it would take memory while the next one is written."""
+    load = cache(lambda: writer.load(spec_, path))
+    return lambda inputs: load().run(inputs)
 
 
 def _report(checkpoint: Checkpoint, artifacts: Mapping[str, Any]) -> dict[str, Any]:

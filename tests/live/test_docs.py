@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted({ROOT / "README.md", *ROOT.glob("docs/*.md")})
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Examples of concept prompts, which the demonstration model does not have.
-CONCEPTS = re.compile(r"\bfind\(|sam3 find|/v1/concepts")
+CONCEPTS = re.compile(r"\bfind\(|find_concepts\(|sam3 find|/v1/concepts|sam3_concept")
 EXAMPLES = [
     pytest.param(kind, code, id=f"{page.stem}-{number}")
     for page in PAGES

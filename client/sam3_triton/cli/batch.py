@@ -16,7 +16,9 @@ def add_parser(commands: Any) -> None:
         help="segment a folder of photos with a file of prompts",
         description="Segment photos with a file of prompts, one JSON object per line: "
         '{"image": "a/b.jpg", "points": [[x, y], ...], "labels": [1, 0, ...], "box": [x1, y1, x2, y2], '
-        '"multimask": false, "name": "cup"}. image is relative to FOLDER; points or a box are required. The mask is '
+        '"multimask": false, "name": "cup"} for a click, or {"image": "a/b.jpg", "text": "red cup", "boxes": '
+        '[[x0, y0, x1, y1], ...], "box_labels": [1, ...], "threshold": 0.5, "nms_iou": 0.9} for every instance of a '
+        "concept. image is relative to FOLDER. A click needs points or a box, a concept a text or boxes. The mask is "
         "written to OUT/a/b.cup.png (name defaults to the line's number), and the result of each prompt to "
         "OUT/report.jsonl. Run the same command again to continue: it skips finished prompts and retries failed ones.",
         epilog="Exit codes: 0 every prompt has its mask; 1 the run could not start or continue; 2 wrong usage; 3 some "

@@ -14,7 +14,7 @@ from sam3_triton.concepts import ConceptPrompt
 from sam3_triton.doctor.findings import Finding, fault, ok
 from sam3_triton.doctor.golden import FOLDER, GOLDEN_TIMEOUT_S, WRONG
 from sam3_triton.doctor.repository import EXPORT_AGAIN
-from sam3_triton.doctor.server import DETECTOR, Configs
+from sam3_triton.doctor.server import DETECTOR, ENCODER, Configs
 from sam3_triton.errors import Sam3Error
 from sam3_triton.images import EncodedImage
 from sam3_triton.instances import Instances
@@ -86,7 +86,8 @@ def check_golden_concepts(url: str, configs: Configs, repository: Path) -> Findi
         return fault("golden", reason, EXPORT_AGAIN)
     if DETECTOR not in configs.by_model:
         return fault("golden", "no concept prompts: the server does not serve them", "see the line on concepts")
-    file_name = str(configs.by_model[DETECTOR].get("default_model_filename"))
+    # As for clicks, the format is that of the image encoder: an 8-bit one has a detector in fp32.
+    file_name = str(configs.by_model[ENCODER].get("default_model_filename"))
     if file_name not in golden.bounds:
         return fault("golden", f"the server runs {file_name}, which this export does not contain", EXPORT_AGAIN)
     return _replay(url, golden, golden.bounds[file_name], file_name)

@@ -16,7 +16,8 @@ from sam3_triton.errors import ConceptsNotServedError, DeadlineExceededError, Sa
 from sam3_triton.served_model import ServedModel
 from sam3_triton.wire import Address
 
-ENCODER, DETECTOR, CACHE = "sam3_image_encoder", "sam3_concept_detector", "sam3_embedding_cache"
+ENCODER, TEXT_ENCODER, CACHE = "sam3_image_encoder", "sam3_text_encoder", "sam3_embedding_cache"
+DETECTOR = "sam3_concept_detector"
 # The models that every repository of this project serves. Which of a server's models are components, written by
 # sam3-export, shows in the backends that their configs name.
 MODELS = ("sam3", "sam3_encode", CACHE, "sam3_preprocess", ENCODER, "sam3_mask_postprocess")
@@ -215,7 +216,7 @@ def check_model(url: str, exported: ServedModel | None) -> Finding:
 
 
 def check_click(url: str) -> Finding:
-    """Sends a real click, which goes through every model."""
+    """Sends a real click, which goes through every model that clicks need."""
     started = time.monotonic()
     try:
         with Sam3Client(url) as client:
