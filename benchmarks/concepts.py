@@ -24,24 +24,26 @@ import cv2
 import numpy as np
 import tritonclient.grpc as triton
 from binary_masks import to_binary, to_png
+from clip_tokens import PADDING, ClipTokenizer
 from concept_postprocess import select, to_pixels
 from concept_prompts import ConceptPrompt, lay_out_concept
+from image_preprocess import decode, to_network_pixels
 from sam3_export.concept_architecture import ConceptArchitecture
 from sam3_server import TritonServer
-from sam3_triton import Sam3Client
+from sam3_triton import Instances, Sam3Client
 from sam3_triton.wire import CHANNEL_ARGUMENTS
 
 from benchmarks import PROJECT
 from benchmarks.clicks import Click, clicks_on, fresh_images
 from benchmarks.full_size import FULL_SIZE, write_checkpoint
-from benchmarks.limit import Arrays, run, session
+from benchmarks.limit import ENCODER, Arrays, run, session
 from benchmarks.report import table
 from benchmarks.results import BenchmarkError
 from benchmarks.services import serving
 
 # Everything but the trunk has SAM 3's own size.
 THIN = replace(FULL_SIZE, num_hidden_layers=1, global_attn_indexes=(), concepts=ConceptArchitecture())
-_DETECTOR = "sam3_concept_detector"
+_TEXT_ENCODER, _DETECTOR = "sam3_text_encoder", "sam3_concept_detector"
 _MOST_THREADS = 4  # of sam3_concept_postprocess, for the masks of a request
 _TEXT = "a red disc"
 # Random weights give no score above the usual threshold.
@@ -63,25 +65,33 @@ def compare_concepts(folder: Path, rounds: int, block: int) -> Figures:
     checkpoint = folder / "sam3_concepts.pt"
     if not checkpoint.exists():
         write_checkpoint(checkpoint, THIN)
+    repositories = {
+        name: _exported(checkpoint, folder / name, components)
+        for name, components in (("clicks", "clicks"), ("concepts", "clicks,concepts"))
+    }
+    return measure(repositories, rounds, block)
+
+
+def measure(repositories: dict[str, Path], rounds: int, block: int) -> Figures:
+    """The figures of exports that lie in two repositories: one with `clicks` alone, one with `concepts`, too."""
     with ExitStack() as stack:
-        servers = {
-            name: stack.enter_context(serving(_exported(checkpoint, folder / name, components)))
-            for name, components in (("clicks", "clicks"), ("concepts", "clicks,concepts"))
-        }
+        servers = {name: stack.enter_context(serving(repository)) for name, repository in repositories.items()}
         clients = {
             name: stack.enter_context(Sam3Client(server.grpc_url, timeout_s=600)) for name, server in servers.items()
         }
-        bare = BareDetector(folder / "concepts" / "model_repository", servers["concepts"])
-        image, *others = fresh_images(2 + rounds)
+        image, *others = fresh_images(1 + rounds)
+        bare = BareDetector(repositories["concepts"], servers["concepts"], image)
         click = clicks_on([image], 1)[0]
         for client in clients.values():
             client.set_image(image)
-        clients["concepts"].find(image, text=_TEXT)
 
-        def find() -> None:
-            clients["concepts"].find(
+        def find() -> Instances:
+            return clients["concepts"].find(
                 image_id=click.image_id, text=_TEXT, threshold=_THRESHOLD, max_instances=_INSTANCES
             )
+
+        if list(find().mask_pngs) != bare.find():
+            raise BenchmarkError("the server's masks differ from those of the bare detector")
 
         ways: dict[str, tuple[Callable[[], object], int]] = {
             "bare detector and postprocess": (bare.find, max(1, block // 10)),
@@ -99,22 +109,25 @@ def compare_concepts(folder: Path, rounds: int, block: int) -> Figures:
 
 
 class BareDetector:
-    """The detector's ONNX Runtime session and the postprocess' functions, called in one process."""
+    """The detector's ONNX Runtime session and the postprocess' functions, called in one process on a known image."""
 
-    def __init__(self, repository: Path, server: TritonServer) -> None:
+    def __init__(self, repository: Path, server: TritonServer, image: bytes) -> None:
         cv2.setNumThreads(1)  # as sam3_concept_postprocess does
+        picture = decode(image)
+        self._size = (picture.height, picture.width)
+        tokens = ClipTokenizer().tokens(_TEXT).ids[None]
         with triton.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGUMENTS) as client:
+            encoder = session(repository, client, ENCODER)
+            pixels = to_network_pixels(picture, encoder.get_inputs()[0].shape[1])
+            features = run(encoder, {"PIXELS": pixels})["BACKBONE_FEATURES"]
+            text = run(session(repository, client, _TEXT_ENCODER), {"TOKENS": tokens})
             self._detector = session(repository, client, _DETECTOR)
-        rng = np.random.default_rng(0)
-        shapes = {node.name: node.shape for node in self._detector.get_inputs()}
         prompt = ConceptPrompt(text=_TEXT.encode(), threshold=_THRESHOLD, max_instances=_INSTANCES)
-        self._size = (400, 600)
-        queries = self._detector.get_outputs()[0].shape[1]
-        layout = lay_out_concept(prompt, self._size, queries)
+        layout = lay_out_concept(prompt, self._size, self._detector.get_outputs()[0].shape[1])
         self._inputs: Arrays = {
-            "BACKBONE_FEATURES": rng.normal(size=(1, *shapes["BACKBONE_FEATURES"][1:])).astype(np.float16),
-            "TEXT_FEATURES": rng.normal(size=(1, *shapes["TEXT_FEATURES"][1:])).astype(np.float32),
-            "TEXT_MASK": np.arange(shapes["TEXT_MASK"][1])[None] < 5,
+            "BACKBONE_FEATURES": features,
+            **text,
+            "TEXT_MASK": tokens != PADDING,
             "BOX_COORDS": layout.box_coords,
             "BOX_LABELS": layout.box_labels,
             "RANKS": layout.ranks,

@@ -40,19 +40,19 @@ class Concept:
 
     Attributes:
         text: None, together with boxes, means "visual".
-        words: CLIP's tokens of the text.
-        labels: of the boxes; 1 for an example, 0 for a counterexample.
+        token_ids: of the text, in CLIP's vocabulary, without start and end.
+        labels: of the boxes; 1 for an example, 0 for a negative example.
     """
 
     name: str
     text: str | None
-    words: tuple[int, ...]
+    token_ids: tuple[int, ...]
     boxes: tuple[tuple[float, ...], ...] = ()
     labels: tuple[int, ...] = ()
 
     def tokens(self, length: int) -> np.ndarray:
         """The text encoder's input, int32 [1, T]."""
-        ids = [START, *self.words, END]
+        ids = [START, *self.token_ids, END]
         return np.array([ids + [PADDING] * (length - len(ids))], np.int32)
 
     def inputs(self, count: int) -> Arrays:

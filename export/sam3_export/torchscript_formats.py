@@ -74,7 +74,8 @@ class TorchScriptArtifact:
 
     def run(self, inputs: Arrays) -> Arrays:
         """See `Artifact`."""
-        return run_module(self.module, self.spec, inputs, self.device)
+        with torch.jit.optimized_execution(False):  # as the profiles serve it
+            return run_module(self.module, self.spec, inputs, self.device)
 
 
 def _device() -> torch.device:

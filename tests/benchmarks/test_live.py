@@ -11,7 +11,7 @@ import requests
 from PIL import Image
 from sam3_server import TritonServer
 
-from benchmarks import PROJECT, loads
+from benchmarks import PROJECT, concepts, loads
 from benchmarks.__main__ import main
 from benchmarks.clicks import clicks_on, fresh_images, zipf_trace
 from benchmarks.limit import Limit
@@ -206,3 +206,17 @@ def test_artifacts_of_another_checkpoint_are_refused(exported_demo: Path):
     Network(DEMO, None).check_exported(exported_demo)
     with pytest.raises(BenchmarkError, match="exported from sam3_demo.pt, not from .*sam3_tiny.pt"):
         Network(tiny, None).check_exported(exported_demo)
+
+
+def test_concept_prompts_are_measured_against_the_bare_detector(exported: Path, exported_concepts: Path) -> None:
+    figures = concepts.measure({"clicks": exported, "concepts": exported_concepts}, rounds=1, block=2)
+    assert set(figures["milliseconds"]) == {
+        "bare detector and postprocess",
+        "client.find",
+        *(f"{what}, {export}" for what in ("click", "encode") for export in ("clicks", "concepts")),
+    }
+    assert all(value > 0 for part in ("milliseconds", "ratios") for value in figures[part].values())
+    # Of the golden sizes: 64 channels at 24 x 24, and so on; and the trunk's 96 at 24 x 24, all in fp16.
+    sizes = figures["cache_bytes_per_image"]
+    assert sizes["concepts"] - sizes["clicks"] == 2 * 96 * 24 * 24
+    assert "| client.find |" in concepts.markdown(figures)

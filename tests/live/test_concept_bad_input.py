@@ -102,7 +102,7 @@ def test_invalid_input_gets_one_line_and_the_next_request_works(find: Find, name
         {**GOOD, "THRESHOLD": floats(0), "MAX_INSTANCES": ints(2**31 - 1)},
         {**GOOD, "THRESHOLD": floats(1), "NMS_IOU": floats(1)},
     ],
-    ids=["long text", "other scripts", "32 boxes", "overhanging box", "only a counterexample", "all", "bounds"],
+    ids=["long text", "other scripts", "32 boxes", "overhanging box", "only a negative example", "all", "bounds"],
 )
 def test_what_is_unusual_but_valid_is_answered(find: Find, inputs: dict[str, Any]) -> None:
     answer = find(inputs)

@@ -24,9 +24,9 @@ class ConceptPrompt:
     """What to find; `None` for an input that was not given.
 
     text: UTF-8, which sam3_text_cache checks; boxes float [N, 4] as (x0, y0, x1, y1) in pixels of the original image;
-    labels int [N], 1 for an example and 0 for a counterexample; threshold: instances have a
-    greater score; max_instances: how many of the best to return; nms_iou: the IoU with a better instance's mask above
-    which an instance is dropped; with_masks: whether to draw masks.
+    labels int [N], 1 for an example and 0 for a negative example; threshold: instances have a greater score;
+    max_instances: how many of the best to return; nms_iou: the IoU with a better instance's mask above which an
+    instance is dropped; with_masks: whether to draw masks.
     """
 
     text: bytes | None = None
@@ -102,7 +102,7 @@ def _rank_count(max_instances: int, queries: int) -> int:
 def _checked_examples(prompt: ConceptPrompt, original_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Boxes float32 [N, 4] as (centre x, centre y, width, height) in fractions of the image, and labels int [N].
 
-    As in Meta's processor, boxes may overhang the image and are not clipped, and all may be counterexamples.
+    As in Meta's processor, boxes may overhang the image and are not clipped, and all may be negative.
     """
     if prompt.boxes is None or not len(prompt.boxes):
         if prompt.labels is not None and len(prompt.labels):
