@@ -216,7 +216,7 @@ def test_concept_prompts_are_measured_against_the_bare_detector(exported: Path, 
         *(f"{what}, {export}" for what in ("click", "encode") for export in ("clicks", "concepts")),
     }
     assert all(value > 0 for part in ("milliseconds", "ratios") for value in figures[part].values())
-    # Of the golden sizes: 64 channels at 24 x 24, and so on; and the trunk's 96 at 24 x 24, all in fp16.
-    sizes = figures["cache_bytes_per_image"]
-    assert sizes["concepts"] - sizes["clicks"] == 2 * 96 * 24 * 24
+    # In fp16, for a grid of 24: three features for clicks, of a neck with 64 channels, and the trunk's 96 channels.
+    clicks = 8 * 96**2 + 16 * 48**2 + 64 * 24**2
+    assert figures["cache_bytes_per_image"]["concepts"] == 2 * (clicks + 96 * 24**2)
     assert "| client.find |" in concepts.markdown(figures)
