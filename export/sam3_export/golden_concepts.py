@@ -2,7 +2,7 @@
 
 `sam3 doctor --golden` replays them on a server, and the export through each format, like the clicks.
 
-    golden/concepts.json        concepts, scores and boxes in pixels, and the bounds for each format's concept detector
+    golden/concepts.json        concepts, scores and boxes in pixels, and the bounds for each format's image encoder
     golden/concept_masks.npz    masks of each concept, `numpy.packbits` of bool [n, S, S] along the last axis
 """
 

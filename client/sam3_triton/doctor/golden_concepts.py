@@ -35,7 +35,7 @@ class GoldenConcept:
 
 @dataclass(frozen=True)
 class GoldenConcepts:
-    """A picture, its concepts, the tolerances for each file name of the concept detector, and the share of the picture
+    """A picture, its concepts, the tolerances for each file name of the image encoder, and the share of the picture
     below which a mask has too few pixels to compare."""
 
     image: bytes
@@ -77,6 +77,8 @@ class GoldenConcepts:
 
 def check_golden_concepts(url: str, configs: Configs, repository: Path) -> Finding:
     """Checks whether the instances that the server finds agree with PyTorch's, within the precision's tolerance."""
+    if reason := configs.lacking(ENCODER):
+        return fault("golden", reason, "do not route traffic to this server: its engine was not checked")
     try:
         golden = GoldenConcepts.read(repository / FOLDER)
     except OSError as error:

@@ -11,14 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sam3_triton.doctor.findings import Finding, megabytes, ok, skipped, warning
-from sam3_triton.doctor.server import (
-    CACHE,
-    ENCODER,
-    SAM3_BYTES_PER_IMAGE,
-    SAM3_BYTES_PER_IMAGE_WITH_CONCEPTS,
-    TEXT_ENCODER,
-    Configs,
-)
+from sam3_triton.doctor.server import CACHE, ENCODER, TEXT_ENCODER, Configs
 from sam3_triton.wire import Address
 
 # Terms of the formula in docs/cache.md.
@@ -107,8 +100,7 @@ def check_shared_memory(configs: Configs, here: bool, server: Server | None) -> 
         # A component that reads features has its batch twice: as it came, and stacked.
         readers = set(configs.components) - {ENCODER, TEXT_ENCODER}
         images += configs.largest_batch(ENCODER) + sum(2 * configs.largest_batch(model) for model in readers)
-    assumed = SAM3_BYTES_PER_IMAGE_WITH_CONCEPTS if configs.has_concept_features else SAM3_BYTES_PER_IMAGE
-    needed = _BASE + images * (configs.bytes_per_image() or assumed)
+    needed = _BASE + images * (configs.bytes_per_image() or configs.sam3s_bytes_per_image)
     try:
         total, _, free = shutil.disk_usage(server.shared_memory)
         used = sum(segment.stat().st_blocks * 512 for segment in server.shared_memory.glob(f"{server.segment_prefix}*"))

@@ -25,7 +25,7 @@ _PREFIX = "sam3"
 _EXPORTED_BACKENDS = ("onnxruntime", "pytorch")
 KNOWN_GOOD = "2.51"
 # SAM 3's own size (docs/cache.md), for clicks alone, and with the features for concept prompts.
-SAM3_BYTES_PER_IMAGE, SAM3_BYTES_PER_IMAGE_WITH_CONCEPTS = 10_616_832, 21_233_664
+SAM3_BYTES_PER_IMAGE, _SAM3_BYTES_PER_IMAGE_WITH_CONCEPTS = 10_616_832, 21_233_664
 _CONCEPT_FEATURES = "BACKBONE_FEATURES"
 TIMEOUT_S = 5.0
 _OTHER_PROTOCOL_TIMEOUT_S = 2.0
@@ -89,7 +89,13 @@ class Configs:
     @property
     def has_concept_features(self) -> bool:
         """Whether the image encoder also computes the features for concept prompts."""
-        return any(output.get("name") == _CONCEPT_FEATURES for output in self.by_model[ENCODER].get("output", []))
+        outputs = self.by_model.get(ENCODER, {}).get("output", [])
+        return any(output.get("name") == _CONCEPT_FEATURES for output in outputs)
+
+    @property
+    def sam3s_bytes_per_image(self) -> int:
+        """Bytes of one image in the cache, if the model is of SAM 3's own size."""
+        return _SAM3_BYTES_PER_IMAGE_WITH_CONCEPTS if self.has_concept_features else SAM3_BYTES_PER_IMAGE
 
     def bytes_per_image(self) -> int | None:
         """Bytes of one image in the cache; None if the encoder's config leaves axes open."""
@@ -260,11 +266,8 @@ def check_cache(configs: Configs) -> Finding:
     text = configs.parameter(CACHE, "cache_bytes")
     if text is None or not text.isdecimal():
         return skipped("cache", f"the parameter cache_bytes of {CACHE} is not a number, but {text!r}")
-    budget, known, assumed = int(text), None, SAM3_BYTES_PER_IMAGE
-    if ENCODER not in configs.missing:
-        known = configs.bytes_per_image()
-        assumed = SAM3_BYTES_PER_IMAGE_WITH_CONCEPTS if configs.has_concept_features else assumed
-    image = known or assumed
+    budget, known = int(text), None if ENCODER in configs.missing else configs.bytes_per_image()
+    image = known or configs.sam3s_bytes_per_image
     size = f"{megabytes(image)}{'' if known else ', assuming SAM 3'}"
     if budget == 0:
         return warning("cache", "keeps nothing: every click runs the encoder", "raise cache_bytes (docs/cache.md)")
