@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import Sam3TrackerModel
 
+_NO_KEY = f"no key begins with {concept_layout.PREFIX}"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -91,7 +92,7 @@ def _concepts_of_file(
     path: Path, tensors: Mapping[str, Tensor], architecture: Architecture, wanted: bool | None
 ) -> tuple[Architecture, ConceptNetwork | None]:
     """The sizes of what is exported, and the half that finds every instance of a concept."""
-    if not _has_concepts(str(path), concept_layout.is_in(tensors), wanted):
+    if not _has_concepts(concept_layout.is_in(tensors), wanted, f"{path}: has no concept prompts ({_NO_KEY})"):
         return replace(architecture, concepts=None), None
     architecture = replace(architecture, concepts=architecture.concepts or ConceptArchitecture())
     network = concept_network.build(architecture)
@@ -99,9 +100,10 @@ def _concepts_of_file(
     return architecture, network
 
 
-def _has_concepts(source: str, present: bool, wanted: bool | None) -> bool:
+def _has_concepts(present: bool, wanted: bool | None, missing: str) -> bool:
+    """Whether to load the concept half; `missing` is the error if it is wanted, but not present."""
     if wanted and not present:
-        raise ExportError(f"{source}: has no concept prompts (no key begins with {concept_layout.PREFIX})")
+        raise ExportError(missing)
     return present if wanted is None else wanted
 
 
@@ -227,7 +229,7 @@ def _concepts_of_directory(
 ) -> tuple[Architecture, ConceptNetwork | None]:
     # The config of a directory with both halves, such as that of facebook/sam3, describes each separately.
     present = "detector_config" in json.loads((directory / "config.json").read_text())
-    if not _has_concepts(source, present, wanted):
+    if not _has_concepts(present, wanted, f"{source}: has no concept prompts (no detector_config in its config.json)"):
         return architecture, None
     # `from transformers import Sam3Model` would want torchvision, which nothing here uses.
     from transformers.models.sam3.modeling_sam3 import Sam3Model

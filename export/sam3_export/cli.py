@@ -6,6 +6,7 @@ import argparse
 import errno
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from sam3_export.demo import CHECKPOINT
@@ -21,23 +22,23 @@ _COMPONENTS = ("clicks", "concepts")
 
 
 def _components(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in _COMPONENTS]
-    if unknown or not names:
-        raise argparse.ArgumentTypeError(
-            f"unknown component {', '.join(unknown) or repr(text)}; choose from {', '.join(_COMPONENTS)}"
-        )
+    names = _names(text, "component", _COMPONENTS)
     if "clicks" not in names:
         raise argparse.ArgumentTypeError("concepts need clicks, with which they share the image encoder")
     return names
 
 
 def _formats(text: str) -> tuple[str, ...]:
+    return _names(text, "format", FORMATS)
+
+
+def _names(text: str, kind: str, known: Collection[str]) -> tuple[str, ...]:
+    """The names in a list that is separated by commas, each once."""
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in FORMATS]
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
         wrong = ", ".join(unknown) or repr(text)
-        raise argparse.ArgumentTypeError(f"unknown format {wrong}; choose from {', '.join(FORMATS)}")
+        raise argparse.ArgumentTypeError(f"unknown {kind} {wrong}; choose from {', '.join(known)}")
     return names
 
 

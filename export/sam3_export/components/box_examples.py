@@ -87,8 +87,8 @@ class BoxExamples(nn.Module):
         pooled = pooled.flatten(2).to(weight.dtype) @ weight + projection.bias
         place = torch.cat(
             [
-                sines(y * _SCALE, self.frequencies),
-                sines(x * _SCALE, self.frequencies),
+                sines(y, self.frequencies),
+                sines(x, self.frequencies),
                 height.unsqueeze(2),
                 width.unsqueeze(2),
             ],
@@ -123,7 +123,7 @@ def frequencies(count: int) -> Tensor:
     return _TEMPERATURE ** (2 * pairs.float() / count)
 
 
-def sines(angles: Tensor, divisors: Tensor) -> Tensor:
-    """Encodes fp32 [...] as sines and cosines in turn, [..., C]."""
-    phases = angles.unsqueeze(-1) / divisors
+def sines(places: Tensor, divisors: Tensor) -> Tensor:
+    """Encodes places in 0..1, fp32 [...], as sines and cosines in turn, [..., C]."""
+    phases = (places * _SCALE).unsqueeze(-1) / divisors
     return torch.stack([phases[..., 0::2].sin(), phases[..., 1::2].cos()], dim=-1).flatten(-2)

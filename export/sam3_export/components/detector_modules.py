@@ -19,7 +19,6 @@ from sam3_export.components.box_examples import EMPTY, BoxExamples, frequencies,
 if TYPE_CHECKING:
     from sam3_export.concept_network import ConceptNetwork
 
-_SCALE = 2 * math.pi
 # Meta measures distances from a box's edges on this logarithmic scale.
 _DISTANCE_SCALE = 8
 
@@ -131,7 +130,7 @@ class ConceptDetector(nn.Module):
 
     def _box_sines(self, boxes: Tensor) -> Tensor:
         """Encodes boxes [B, Q, 4] by sines, [B, Q, 2C]."""
-        x, y, width, height = (sines(side * _SCALE, self.frequencies) for side in boxes.unbind(2))
+        x, y, width, height = (sines(side, self.frequencies) for side in boxes.unbind(2))
         return torch.cat([y, x, width, height], dim=2)
 
     def _nearness(self, boxes: Tensor) -> Tensor:
@@ -208,7 +207,6 @@ def _logit(shares: Tensor) -> Tensor:
 def _positions(grid: int, channels: int) -> Tensor:
     """Meta's sine encoding of the grid's cells, fp32 [1, g * g, C]: rows in the first half, columns in the second."""
     along = torch.arange(1, grid + 1, dtype=torch.float32)
-    along = along / (along[-1] + 1e-6) * _SCALE
-    encoded = sines(along, frequencies(channels // 2))
+    encoded = sines(along / (along[-1] + 1e-6), frequencies(channels // 2))
     down, across = encoded[:, None].expand(-1, grid, -1), encoded[None].expand(grid, -1, -1)
     return torch.cat([down, across], dim=2).flatten(0, 1).unsqueeze(0)
