@@ -315,8 +315,10 @@ def test_an_image_that_the_server_dropped_is_sent_again(finder: Visitor) -> None
     finder.page.route(f"**{CONCEPTS}", forget, times=1)
     field = finder.page.get_by_label("Find every", exact=True)
     field.fill("spoon")
-    field.press("Enter")
-    expect(finder.page.locator("#status")).to_contain_text("“spoon”")
+    with finder.page.expect_response(lambda response: response.url.endswith(CONCEPTS) and response.status == 200):
+        field.press("Enter")
+    finder.settle()
+    assert "“spoon”" in finder.text("#status")
     unknown, again = finder.sent(CONCEPTS)
     assert unknown.response().status == 404
     assert again.response().status == 200
