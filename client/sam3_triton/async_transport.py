@@ -92,7 +92,12 @@ class AsyncGrpcTransport(_Common):
         inputs, outputs = tensors(self._module, call)
         with self._errors(timeout_s):
             result = await self._client.infer(
-                call.model, inputs, outputs=outputs, client_timeout=timeout_s, timeout=microseconds(timeout_s)
+                call.model,
+                inputs,
+                outputs=outputs,
+                client_timeout=timeout_s,
+                timeout=microseconds(timeout_s),
+                headers=call.headers,
             )
         return arrays(result, call)
 
@@ -114,7 +119,9 @@ class AsyncHttpTransport(_Common):
     async def infer(self, call: Call, timeout_s: float) -> Arrays:
         """See `AsyncTransport`."""
         inputs, outputs = tensors(self._module, call)
-        answer = self._client.infer(call.model, inputs, outputs=outputs, timeout=microseconds(timeout_s))
+        answer = self._client.infer(
+            call.model, inputs, outputs=outputs, timeout=microseconds(timeout_s), headers=call.headers
+        )
         with self._errors(timeout_s):
             result = await asyncio.wait_for(answer, timeout_s)
         return arrays(result, call)

@@ -135,7 +135,7 @@ def model() -> Conversation[ServedModel]:
 
 def probe() -> Conversation[ServedModel]:
     """Sends a click on a small picture, to check every model that clicks need. The encoder runs only the first time."""
-    yield Call({"IMAGE": _image_tensor(PROBE_IMAGE)}, ("ORIGINAL_SIZE",), "sam3_preprocess")
+    yield Call({"IMAGE": _image_tensor(PROBE_IMAGE)}, ("ORIGINAL_SIZE",), "sam3_preprocess", PROBE_IMAGE.image_id)
     answer = yield from _id_first(PROBE_IMAGE, {"POINTS": _PROBE_POINTS}, ("MASKS", "MODEL"))
     return ServedModel.of(answer["MODEL"])
 
@@ -144,7 +144,7 @@ def _ask(
     image: EncodedImage | CachedImage, inputs: Arrays, outputs: tuple[str, ...], model: str = MODEL
 ) -> Conversation[Arrays]:
     if isinstance(image, CachedImage):
-        return (yield Call({**_id_input(image.image_id), **inputs}, outputs, model))
+        return (yield Call({**_id_input(image.image_id), **inputs}, outputs, model, image.image_id))
     return (yield from _id_first(image, inputs, outputs, model))
 
 
@@ -152,11 +152,11 @@ def _id_first(
     image: EncodedImage, inputs: Arrays, outputs: tuple[str, ...], model: str = MODEL
 ) -> Conversation[Arrays]:
     try:
-        return (yield Call({**_id_input(image.image_id), **inputs}, outputs, model))
+        return (yield Call({**_id_input(image.image_id), **inputs}, outputs, model, image.image_id))
     except ImageNotCachedError:
         pass
     try:
-        return (yield Call({"IMAGE": _image_tensor(image), **inputs}, outputs, model))
+        return (yield Call({"IMAGE": _image_tensor(image), **inputs}, outputs, model, image.image_id))
     except ImageNotCachedError as error:  # the image was sent, so the model is missing
         raise ServerUnavailableError(str(error)) from error
 

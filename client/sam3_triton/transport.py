@@ -85,7 +85,12 @@ class GrpcTransport(_Common):
         inputs, outputs = tensors(self._module, call)
         with self._errors():
             result = self._client.infer(
-                call.model, inputs, outputs=outputs, client_timeout=timeout_s, timeout=microseconds(timeout_s)
+                call.model,
+                inputs,
+                outputs=outputs,
+                client_timeout=timeout_s,
+                timeout=microseconds(timeout_s),
+                headers=call.headers,
             )
         return arrays(result, call)
 
@@ -126,7 +131,9 @@ class HttpTransport(_Common):
         """See `Transport`."""
         inputs, outputs = tensors(self._module, call)
         with self._errors():
-            result = self._client.infer(call.model, inputs, outputs=outputs, timeout=microseconds(timeout_s))
+            result = self._client.infer(
+                call.model, inputs, outputs=outputs, timeout=microseconds(timeout_s), headers=call.headers
+            )
         return arrays(result, call)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -15,6 +16,11 @@ from sam3_triton.errors import InvalidUrlError, PredictionError
 MODEL, CONCEPT_MODEL = "sam3", "sam3_concept"
 Arrays = dict[str, np.ndarray]
 
+# The header, and in gRPC the metadata, that names a call's image. A proxy in front of several servers hashes on it, so
+# that all calls about an image reach the server that has it in its cache.
+IMAGE_ID_HEADER = "x-sam3-image-id"
+
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 _TRITON_TYPES = {"float32": "FP32", "int32": "INT32", "bool": "BOOL", "object": "BYTES"}
 # By default, gRPC waits up to two minutes between attempts to connect and fails calls meanwhile, even if the server is
 # back. The message lengths are repeated here because tritonclient drops its own arguments if it is given any.
@@ -56,13 +62,23 @@ class Call:
     Attributes:
         inputs: arrays by name.
         outputs: names of the requested outputs. Triton skips steps that only other outputs need.
+        image_id: of the image that the call concerns, if it concerns one.
         shared: inputs that are in shared memory instead, by name.
     """
 
     inputs: Arrays
     outputs: tuple[str, ...]
     model: str = MODEL
+    image_id: str | None = None
     shared: Mapping[str, Region] = field(default_factory=dict)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The call's HTTP headers or gRPC metadata. An id that no image can have is left out, because it may be
+        anything."""
+        if self.image_id is None or not _IMAGE_ID.fullmatch(self.image_id):
+            return {}
+        return {IMAGE_ID_HEADER: self.image_id}
 
 
 @dataclass(frozen=True)
