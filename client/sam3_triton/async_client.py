@@ -20,6 +20,7 @@ from sam3_triton.images import CachedImage, EncodedImage, ImageSource, one_of
 from sam3_triton.instances import Instances
 from sam3_triton.predictions import Prediction, Prefetch
 from sam3_triton.prompts import Prompt
+from sam3_triton.retries import DEFAULT_RETRIES, AsyncRetryingTransport
 from sam3_triton.served_model import ServedModel
 from sam3_triton.shared_memory import AsyncSharedMemoryTransport
 
@@ -31,18 +32,25 @@ class AsyncSam3Client:
     """
 
     def __init__(
-        self, url: str = DEFAULT_URL, timeout_s: float = DEFAULT_TIMEOUT_S, *, shared_memory: bool = False
+        self,
+        url: str = DEFAULT_URL,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        *,
+        shared_memory: bool = False,
+        retries: int = DEFAULT_RETRIES,
     ) -> None:
         """
         Args:
             url: see `Sam3Client`. The constructor does not connect.
             timeout_s: limit for each method call, in seconds.
-            shared_memory: see `Sam3Client`.
+            shared_memory, retries: see `Sam3Client`.
         """
         self._closed = False
         self._timeout_s = timeout_s
-        transport = connect(url, timeout_s)
-        self._transport: AsyncTransport = AsyncSharedMemoryTransport(transport) if shared_memory else transport
+        self._probing = transport = connect(url, timeout_s)
+        self._transport: AsyncTransport = AsyncRetryingTransport(
+            AsyncSharedMemoryTransport(transport) if shared_memory else transport, retries
+        )
 
     async def __aenter__(self) -> AsyncSam3Client:
         return self
@@ -64,7 +72,7 @@ class AsyncSam3Client:
     async def probe(self) -> ServedModel:
         """See `Sam3Client.probe`."""
         timeout_s = min(self._timeout_s, PROBE_TIMEOUT_S)
-        return await _carry_out(conversations.probe(), self._open(self._transport), timeout_s)
+        return await _carry_out(conversations.probe(), self._open(self._probing), timeout_s)
 
     async def is_ready(self) -> bool:
         """Returns whether `probe` succeeds."""

@@ -18,6 +18,7 @@ from sam3_triton.images import CachedImage, EncodedImage, ImageSource, one_of
 from sam3_triton.instances import Instances
 from sam3_triton.predictions import Prediction
 from sam3_triton.prompts import Prompt
+from sam3_triton.retries import DEFAULT_RETRIES, RetryingTransport
 from sam3_triton.served_model import ServedModel
 from sam3_triton.shared_memory import SharedMemoryTransport
 from sam3_triton.transport import Transport, connect
@@ -35,7 +36,12 @@ class Sam3Client:
     """Client for the ensembles `sam3` and `sam3_concept`. Threads can share one. For asyncio, use `AsyncSam3Client`."""
 
     def __init__(
-        self, url: str = DEFAULT_URL, timeout_s: float = DEFAULT_TIMEOUT_S, *, shared_memory: bool = False
+        self,
+        url: str = DEFAULT_URL,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        *,
+        shared_memory: bool = False,
+        retries: int = DEFAULT_RETRIES,
     ) -> None:
         """
         Args:
@@ -43,13 +49,18 @@ class Sam3Client:
                 TLS. The constructor does not connect.
             timeout_s: limit for each method call, in seconds. It includes uploading the image if the server does not
                 have it; over HTTP, that upload may take up to `timeout_s` again.
-            shared_memory: send images of 256 KB or more through /dev/shm, which the server must share.
+            shared_memory: send images of 256 KB or more through /dev/shm, which the server must share. It does not work
+                through a proxy in front of several servers.
+            retries: how often a request is sent again, within `timeout_s`, if the connection fails or breaks, or the
+                server is stopping. Other errors are not retried, and `probe` does not retry.
         """
         self._closed = False
         self._timeout_s = timeout_s
         self._probe_timeout_s = min(timeout_s, PROBE_TIMEOUT_S)
         transport = connect(url, timeout_s)
-        self._transport: Transport = SharedMemoryTransport(transport) if shared_memory else transport
+        self._transport: Transport = RetryingTransport(
+            SharedMemoryTransport(transport) if shared_memory else transport, retries
+        )
         self._probing = connect(url, self._probe_timeout_s)
 
     def __enter__(self) -> Sam3Client:

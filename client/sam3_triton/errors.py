@@ -4,6 +4,7 @@ Sam3Error
 ├── InvalidInputError (ValueError)        the image or the prompt is invalid; the message names the fault
 ├── ImageNotCachedError (LookupError)     an id was sent without its image, and the server does not know the id
 ├── ServerUnavailableError                no server, not ready, or too busy: try again later
+│   └── NoServerError                     the connection failed or broke, or the server is stopping
 ├── ConceptsNotServedError                the server's model was exported without concept prompts
 ├── DeadlineExceededError (TimeoutError)  no answer within the timeout
 ├── SupersededError                       a later click replaced this one
@@ -30,6 +31,10 @@ class ImageNotCachedError(Sam3Error, LookupError):
 
 class ServerUnavailableError(Sam3Error):
     """The server cannot be reached, is not ready, or is too busy. Try again later."""
+
+
+class NoServerError(ServerUnavailableError):
+    """The connection failed or broke, or the server is stopping or broken. The client has already tried again."""
 
 
 class ConceptsNotServedError(Sam3Error):

@@ -14,15 +14,29 @@ from sam3_triton.errors import (
     DeadlineExceededError,
     ImageNotCachedError,
     InvalidInputError,
+    NoServerError,
     PredictionError,
     Sam3Error,
     ServerUnavailableError,
 )
 
-# gRPC's messages for a failed or broken connection. Triton's own UNAVAILABLE messages do not match.
-_NO_CONNECTION = re.compile(r"connect|socket|reset|goaway|transport|stream removed|pipe", re.IGNORECASE)
+# gRPC's messages for a failed or broken connection, by status. If a proxy's server breaks off in the middle of an
+# answer, gRPC reports UNKNOWN. Triton's own messages do not match, nor does that of a call that was too slow.
+_BROKEN_STREAM = re.compile(r"stream removed|rst_stream|end_stream|socket closed|connection reset", re.IGNORECASE)
+_NO_CONNECTION = {
+    "UNAVAILABLE": re.compile(
+        r"connect|socket|reset|goaway|transport|stream removed|pipe|\bpings?\b|http2 header", re.IGNORECASE
+    ),
+    "UNKNOWN": _BROKEN_STREAM,
+    "INTERNAL": _BROKEN_STREAM,
+    "CANCELLED": _BROKEN_STREAM,
+}
+# HTTP statuses of a proxy that has no server, or whose server broke off. Triton's own 503 has a message in JSON.
+_OF_A_PROXY = ("502", "503", "504")
 # From Triton's message when a Python model's process has died. Triton does not restart it.
 _DEAD_MODEL = "is not healthy"
+# From Triton's messages while it starts or stops. It unloads its models before it closes its ports.
+_STARTS_OR_STOPS = re.compile(r"server not ready|server is stopping|has no available versions", re.IGNORECASE)
 # From tritonclient's message for an answer that is not Triton's.
 _NOT_TRITON = "an exception occurred in the client while decoding the response"
 # From Triton's message for a model that its repository does not have. Only an export with concept prompts adds these.
@@ -72,18 +86,25 @@ def translated(error: InferenceServerException, netloc: str) -> Sam3Error:
     """Returns this package's error for an error of Triton or gRPC."""
     status = (error.status() or "").removeprefix("StatusCode.")
     message = _PREFIX.sub("", error.message() or "")
-    kind = _ERRORS.get(status, PredictionError)
-    if kind is ServerUnavailableError and _NO_CONNECTION.search(message):
+    if status in _NO_CONNECTION and _NO_CONNECTION[status].search(message):
         return unreachable(netloc, message.splitlines()[0])
     if _NOT_TRITON in message:
-        return unreachable(netloc, "the server there is not a Triton")
+        if status in _OF_A_PROXY:
+            return unreachable(netloc, f"a proxy there answers {status}")
+        return ServerUnavailableError(_none_at(netloc, "the server there is not a Triton"))
     if _NO_CONCEPTS.search(message):
         return ConceptsNotServedError(_HOW_TO_EXPORT_CONCEPTS)
     if _DEAD_MODEL in message:
-        kind, message = ServerUnavailableError, f"a model's process has died and must be restarted: {message}"
-    return kind(message)
+        return NoServerError(f"a model's process has died and must be restarted: {message}")
+    if _STARTS_OR_STOPS.search(message):
+        return NoServerError(f"the server starts or stops: {message}")
+    return _ERRORS.get(status, PredictionError)(message)
 
 
-def unreachable(netloc: str, reason: object) -> ServerUnavailableError:
+def unreachable(netloc: str, reason: object) -> NoServerError:
     """Returns the error for a server that does not answer, or for a broken connection."""
-    return ServerUnavailableError(f"no Triton at {netloc} ({reason})")
+    return NoServerError(_none_at(netloc, reason))
+
+
+def _none_at(netloc: str, reason: object) -> str:
+    return f"no Triton at {netloc} ({reason})"

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import golden
 import pytest
 from repository import free_ports
-from sam3_triton import ClosedClientError, InvalidUrlError, Sam3Client, ServerUnavailableError, get_mask_from_sam
+from sam3_triton import (
+    ClosedClientError,
+    InvalidUrlError,
+    NoServerError,
+    Sam3Client,
+    ServerUnavailableError,
+    get_mask_from_sam,
+)
 from sam3_triton.cli import main
 from sam3_triton.triton_errors import translated
 from tritonclient.utils import InferenceServerException
@@ -27,13 +35,62 @@ def test_the_client_says_so(nobody: str, scheme: str) -> None:
             client.predict(golden.FOLDER / "rocket.png", points=[[1, 1]])
 
 
-@pytest.mark.parametrize("words", ["failed to connect to all addresses", "Stream removed (sendmsg: Broken pipe (32))"])
-def test_a_broken_connection_is_distinguished_from_a_busy_server(words: str) -> None:
-    error = translated(InferenceServerException(words, "StatusCode.UNAVAILABLE"), "host:1")
-    assert isinstance(error, ServerUnavailableError)
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("StatusCode.UNAVAILABLE", "failed to connect to all addresses"),
+        ("StatusCode.UNAVAILABLE", "Stream removed (sendmsg: Broken pipe (32))"),
+        ("StatusCode.UNAVAILABLE", "Received http2 header with status: 503"),
+        ("StatusCode.UNAVAILABLE", "ping timeout"),
+        ("StatusCode.UNKNOWN", "Stream removed (Data frame with END_STREAM flag received)"),
+        ("StatusCode.INTERNAL", "Received RST_STREAM with error code 2"),
+        ("StatusCode.CANCELLED", "Received RST_STREAM with error code 8"),
+    ],
+)
+def test_a_broken_connection_is_no_server(status: str, words: str) -> None:
+    error = translated(InferenceServerException(words, status), "host:1")
+    assert isinstance(error, NoServerError)
     assert str(error) == f"no Triton at host:1 ({words})"
-    busy = translated(InferenceServerException("16 images are being encoded", "StatusCode.UNAVAILABLE"), "host:1")
-    assert str(busy) == "16 images are being encoded"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("StatusCode.UNAVAILABLE", "16 images are being encoded"),
+        ("503", "16 images are being encoded"),
+        ("StatusCode.UNAVAILABLE", "Exceeds maximum queue size; stopping and mapping"),
+        ("StatusCode.DEADLINE_EXCEEDED", "Stream removed (Deadline Exceeded)"),
+        ("StatusCode.INTERNAL", "the disk is full"),
+        ("StatusCode.NOT_FOUND", "the image is not cached"),
+        ("400", "an exception occurred in the client while decoding the response: x"),
+    ],
+)
+def test_an_error_of_a_server_that_is_there_is_not(status: str, words: str) -> None:
+    assert not isinstance(translated(InferenceServerException(words, status), "host:1"), NoServerError)
+
+
+@pytest.mark.parametrize("status", ["502", "503", "504"])
+def test_a_proxy_without_a_server_is_no_server(status: str) -> None:
+    words = "an exception occurred in the client while decoding the response: <html>"
+    error = translated(InferenceServerException(words, status), "host:1")
+    assert isinstance(error, NoServerError)
+    assert str(error) == f"no Triton at host:1 (a proxy there answers {status})"
+
+
+@pytest.mark.parametrize("status", ["StatusCode.NOT_FOUND", "404", "400"])
+def test_a_server_that_has_unloaded_its_models_is_no_server(status: str) -> None:
+    words = "in ensemble 'sam3', Request for unknown model: 'sam3_encode' has no available versions"
+    assert isinstance(translated(InferenceServerException(words, status), "host:1"), NoServerError)
+
+
+def test_retries_end_with_the_timeout(nobody: str) -> None:
+    started = time.monotonic()
+    with (
+        Sam3Client(nobody, timeout_s=0.5, retries=20) as client,
+        pytest.raises(NoServerError, match=f"no Triton at {nobody}"),
+    ):
+        client.model()
+    assert time.monotonic() - started < 60  # 20 pauses take years
 
 
 def test_an_unknown_scheme_is_refused() -> None:
