@@ -18,8 +18,9 @@ from tritonclient.utils import InferenceServerException
 
 
 def serve_command(repository: Path, ports: list[int], *arguments: str) -> list[str]:
-    """The command line of a `sam3-serve`; `ports` are those of HTTP, gRPC and metrics."""
-    names = ("--http-port", "--grpc-port", "--metrics-port")
+    """The command line of a `sam3-serve`; `ports` are those of HTTP, gRPC, metrics and, if a test uses it, health."""
+    names = ("--http-port", "--grpc-port", "--metrics-port", "--health-port")
+    ports = ports if len(ports) == 4 else [*ports, *free_ports(1)]
     flags = [part for name, port in zip(names, ports, strict=True) for part in (name, str(port))]
     return [sys.executable, "-m", "sam3_server.cli", "--repository", str(repository), *flags, *arguments]
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+import time
+from itertools import count
 from pathlib import Path
 from types import FrameType
 
+from sam3_server.cores import shares
 from sam3_server.errors import ServerError
+from sam3_server.fleet.fleet import Fleet, placements
+from sam3_server.health import DRAINING, Health, health_endpoint
 from sam3_server.launcher import TritonServer
-from sam3_server.ports import GRPC_PORT, HTTP_PORT, LOOPBACK, METRICS_PORT, Ports
+from sam3_server.ports import GRPC_PORT, HEALTH_PORT, HTTP_PORT, LOOPBACK, METRICS_PORT, Ports, check_free
 from sam3_server.supervisor import supervise
 
 
@@ -39,10 +45,38 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grpc-port", type=int, default=GRPC_PORT, metavar="N", help="default: %(default)s")
     parser.add_argument("--metrics-port", type=int, default=METRICS_PORT, metavar="N", help="default: %(default)s")
     parser.add_argument(
+        "--health-port",
+        type=int,
+        default=HEALTH_PORT,
+        metavar="N",
+        help="port of /health/ready and /health/live, for proxies and Kubernetes (default: %(default)s)",
+    )
+    parser.add_argument(
         "--address",
         default=LOOPBACK,
         metavar="IP",
         help="address to listen on (default: %(default)s, this machine only)",
+    )
+    parser.add_argument(
+        "--drain-s",
+        type=_seconds,
+        default=0.0,
+        metavar="S",
+        help="after SIGTERM, report for S seconds that this server drains while it still serves, so that proxies send "
+        "requests elsewhere (default: %(default)g)",
+    )
+    several = parser.add_mutually_exclusive_group()
+    several.add_argument(
+        "--replicas",
+        type=_positive,
+        metavar="N",
+        help="run N servers on this machine, each on its share of the cores, behind HAProxy (docs/fleet.md)",
+    )
+    several.add_argument(
+        "--gpus",
+        type=_names,
+        metavar="ID,...",
+        help="run a server on each of these GPUs, behind HAProxy; ids as in CUDA_VISIBLE_DEVICES, such as 0,1",
     )
     parser.add_argument("flags", nargs="*", metavar="--TRITON-FLAG=VALUE", help="flags for tritonserver, after --")
     return parser
@@ -54,8 +88,91 @@ def _check(flags: list[str], parser: argparse.ArgumentParser) -> None:
             parser.error(f"unrecognized argument: {flag} (flags for tritonserver start with --)")
 
 
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not 0 <= float(text) < float("inf"):
+        raise argparse.ArgumentTypeError("at least 0")
+    return float(text)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError("a list without repetition, such as 0,1")
+    return names
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which drains, unlike Ctrl-C."""
+
+
+_signals = count(1)
+
+
 def _stop(signal_number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    if next(_signals) <= 2:  # the second one cuts running requests off; then nothing disturbs the cleaning up
+        raise _Terminated if signal_number == signal.SIGTERM else KeyboardInterrupt
+
+
+def _say(line: str) -> None:
+    print(f"sam3-serve: {line}", file=sys.stderr, flush=True)
+
+
+def _serve_one(options: argparse.Namespace, ports: Ports) -> None:
+    """Runs one server, until a KeyboardInterrupt."""
+    server = TritonServer(options.repository, sys.stderr, options.profile, ports, options.address, options.flags)
+    health = Health()
+    check_free(options.address, options.health_port, "choose another one with --health-port")
+    with health_endpoint(options.address, options.health_port, health.ready), server:
+        print(
+            f"Serving SAM 3: gRPC {server.grpc_url}, HTTP {server.http_url}, metrics {server.metrics_url}, "
+            f"health http://{options.address}:{options.health_port}/health/ready\n"
+            "Stop it with Ctrl-C.",
+            flush=True,
+        )
+        try:
+            supervise(server, _say, health=health)
+        except _Terminated:
+            health.report(DRAINING, "the server is about to stop")
+            time.sleep(options.drain_s)
+            raise
+
+
+def _serve_several(options: argparse.Namespace, ports: Ports) -> None:
+    """Runs several servers behind a proxy, until a KeyboardInterrupt."""
+    gpus: list[str | None] = options.gpus or [None] * options.replicas
+    # With GPUs, the cores have little to do, and which of them are near to a GPU is not known here.
+    cores = [set()] * len(gpus) if options.gpus else shares(len(gpus))
+    arguments = [f"--repository={options.repository}", *([f"--profile={options.profile}"] if options.profile else [])]
+    fleet = Fleet(
+        placements(ports, options.health_port, gpus, cores),
+        ports,
+        options.health_port,
+        options.address,
+        arguments,
+        options.flags,
+        sys.stderr,
+        _say,
+    )
+    signal.signal(signal.SIGHUP, lambda signal_number, frame: fleet.roll())
+    with fleet:
+        print(
+            f"Serving SAM 3 on {len(gpus)} replicas: gRPC {options.address}:{ports.grpc}, "
+            f"HTTP {options.address}:{ports.http}, metrics http://{options.address}:{ports.metrics}/metrics, "
+            f"health http://{options.address}:{options.health_port}/health/ready\n"
+            f"Stop it with Ctrl-C. For a rolling restart: kill -HUP {os.getpid()}",
+            flush=True,
+        )
+        try:
+            fleet.watch()
+        except _Terminated:
+            fleet.drain(options.drain_s)
+            raise
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,27 +183,21 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     ports = Ports(options.http_port, options.grpc_port, options.metrics_port)
-    server = TritonServer(options.repository, sys.stderr, options.profile, ports, options.address, options.flags)
     try:
-        with server:
-            print(
-                f"Serving SAM 3: gRPC {server.grpc_url}, HTTP {server.http_url}, metrics {server.metrics_url}\n"
-                "Stop it with Ctrl-C.",
-                flush=True,
-            )
-            supervise(server, lambda line: print(f"sam3-serve: {line}", file=sys.stderr, flush=True))
+        if options.replicas or options.gpus:
+            _serve_several(options, ports)
+        else:
+            _serve_one(options, ports)
     except KeyboardInterrupt:
         print("Stopped.", flush=True)
         return 0
     except ServerError as error:
-        print(f"sam3-serve: {error}", file=sys.stderr)
+        _say(str(error))
         return 1
     except OSError as error:  # such as a repository that this user may not read
-        print(
-            f"sam3-serve: {error.filename}: {error.strerror}" if error.filename else f"sam3-serve: {error}",
-            file=sys.stderr,
-        )
+        _say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return 1
+    return 0
 
 
 if __name__ == "__main__":

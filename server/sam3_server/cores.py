@@ -19,3 +19,11 @@ def usable_cores(limit: Path = CGROUP_LIMIT) -> int:
     if quota == "max":
         return cores
     return max(1, min(cores, int(quota) // int(period)))
+
+
+def shares(count: int) -> list[set[int]]:
+    """Divides the cores that this process may run on into `count` sets of equal size, which overlap if there are fewer
+    cores than sets."""
+    cores = sorted(os.sched_getaffinity(0))
+    size = max(1, len(cores) // count)
+    return [{cores[(number * size + index) % len(cores)] for index in range(size)} for number in range(count)]

@@ -10,12 +10,12 @@ from sam3_server.errors import ServerError
 
 LOOPBACK = "127.0.0.1"
 # Triton's usual ports are 8000 to 8002, but 8001 is the gateway's; so add ten.
-HTTP_PORT, GRPC_PORT, METRICS_PORT = 8010, 8011, 8012
+HTTP_PORT, GRPC_PORT, METRICS_PORT, HEALTH_PORT = 8010, 8011, 8012, 8013
 
 
 @dataclass(frozen=True)
 class Ports:
-    """The three ports of one server."""
+    """The three ports of a Triton."""
 
     http: int = HTTP_PORT
     grpc: int = GRPC_PORT

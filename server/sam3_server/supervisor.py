@@ -10,12 +10,15 @@ from typing import NoReturn
 from sam3_triton import PredictionError, Sam3Client, Sam3Error
 
 from sam3_server.errors import ServerError
+from sam3_server.health import READY, RESTARTING, UNRESPONSIVE, Health
 from sam3_server.launcher import TritonServer
 
 _WATCH_EVERY_S = 0.2
 _PROBE_EVERY_S = 5.0
 # Probes also fail while a server is overloaded. A restart would make that worse, because it empties the cache.
 _HUNG_AFTER_S = 120.0
+# Without an answer for this long, which is three probes, the server is not ready: proxies should use another one.
+_UNRESPONSIVE_AFTER_S = 30.0
 # One error may be temporary; this many failed probes in a row are a fault.
 _FAILURES = 2
 # A server with a fault may still answer running requests for this long. Probes may succeed until then, because they
@@ -26,19 +29,25 @@ _STARTS, _PAUSE_S = 5, 1.0
 
 
 def supervise(
-    server: TritonServer, say: Callable[[str], None], check_others: Callable[[], None] = lambda: None
+    server: TritonServer,
+    say: Callable[[str], None],
+    check_others: Callable[[], None] = lambda: None,
+    health: Health | None = None,
 ) -> NoReturn:
     """Watches a started server and restarts it after every fault; never returns.
 
     Args:
         say: called with one line for each fault and each restart.
         check_others: called five times a second; an exception from it ends the watch.
+        health: is kept up to date.
 
     Raises:
         ServerError: the server could not be started again.
     """
+    health = health or Health()
     while True:
-        fault = _wait_for_fault(server, check_others)
+        fault = _wait_for_fault(server, check_others, health)
+        health.report(RESTARTING, fault)
         noticed = time.monotonic()
         say(f"{fault}; restarting the server")
         server.stop(_GRACE_S)
@@ -58,13 +67,18 @@ def _start(server: TritonServer, say: Callable[[str], None]) -> None:
             time.sleep(_PAUSE_S)
 
 
-def _wait_for_fault(server: TritonServer, check_others: Callable[[], None]) -> str:
+def _wait_for_fault(server: TritonServer, check_others: Callable[[], None], health: Health) -> str:
     """Waits until the server has a fault, and describes it."""
     prober = _Prober(server.grpc_url)
     try:
         while True:
             if fault := server.fault() or prober.fault():
                 return fault
+            silence = prober.silence_s()
+            if silence > _UNRESPONSIVE_AFTER_S:
+                health.report(UNRESPONSIVE, f"no answer for {silence:.0f} s")
+            else:
+                health.report(READY)
             check_others()
             time.sleep(_WATCH_EVERY_S)
     finally:
@@ -82,9 +96,13 @@ class _Prober:
         self._stopping = threading.Event()
         threading.Thread(target=self._run, daemon=True, name="probe").start()
 
+    def silence_s(self) -> float:
+        """Seconds since a probe was answered, or since the start."""
+        return time.monotonic() - self._last_answer
+
     def fault(self) -> str | None:
         """The fault that the probes show, or None."""
-        error, silence = self._error, time.monotonic() - self._last_answer
+        error, silence = self._error, self.silence_s()
         if error is not None and not isinstance(error, Sam3Error):
             raise error
         if self._failures >= _FAILURES:
