@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from sam3_triton import ConceptPrompt, Sam3Error
-from sam3_triton.batch.jobs import Job, parse
-from sam3_triton.batch.report import REPORT, Report, alone, stamp
+from sam3_triton.batch import prompts_file
+from sam3_triton.batch.jobs import Job
+from sam3_triton.batch.prompts_file import Fault, Jobs
+from sam3_triton.batch.report import Report, report_name
+from sam3_triton.batch.shards import Shard
+from sam3_triton.batch.store import LocalStore
 from sam3_triton.cli import main
 
 PNG = b"a mask"
+REPORT = report_name(None)
 
 
 @pytest.fixture
@@ -36,14 +42,27 @@ def line(**content: Any) -> bytes:
     return json.dumps({"image": "b.jpg", "points": [[1, 2]], **content}).encode()
 
 
+def parse(content: bytes, photos: Path, multimask: bool = False) -> tuple[Jobs, list[Fault]]:
+    return prompts_file.parse(content, LocalStore(photos), multimask)
+
+
 def job(photos: Path, number: int = 1, **content: Any) -> Job:
     jobs, faults = parse(b"\n" * (number - 1) + line(**content), photos)
     assert not faults
     return jobs[0]
 
 
-def done(report: Report, one: Job) -> None:
-    report.succeeded(one, [PNG] * len(one.outputs), np.full(len(one.outputs), 0.5), stamp(one.photo))
+def report_in(out: Path) -> Report:
+    return Report(LocalStore(out), REPORT)
+
+
+def is_done(report: Report, one: Job, photos: Path) -> bool:
+    return report.is_done(one, LocalStore(photos))
+
+
+def done(report: Report, one: Job, photos: Path) -> None:
+    stamp = LocalStore(photos).status(one.image).stamp
+    report.succeeded(one, [PNG] * len(one.outputs), np.full(len(one.outputs), 0.5), stamp)
 
 
 def concept(photos: Path, number: int = 1, **content: Any) -> Job:
@@ -56,8 +75,9 @@ def concept_line(**content: Any) -> bytes:
     return json.dumps({"image": "b.jpg", "text": "cup", **content}).encode()
 
 
-def found(report: Report, one: Job, count: int) -> None:
-    report.succeeded(one, [PNG] * count, np.full(count, 0.5), stamp(one.photo), {"presence": 0.75})
+def found(report: Report, one: Job, photos: Path, count: int) -> None:
+    stamp = LocalStore(photos).status(one.image).stamp
+    report.succeeded(one, [PNG] * count, np.full(count, 0.5), stamp, {"presence": 0.75})
 
 
 def entries(out: Path) -> list[dict[str, Any]]:
@@ -80,7 +100,6 @@ def test_masks_keep_sub_folders_and_differ_by_name_or_line(photos: Path) -> None
         (3, "a/b.jpg", ("a/b.3.png",)),
         (4, "a/b.jpg", ("a/b.Löffel 2.png", "a/b.Löffel 2.2.png", "a/b.Löffel 2.3.png")),
     ]
-    assert jobs[0].photo == photos / "a" / "b.jpg"
 
 
 def test_multimask_is_the_default_for_lines_without_the_key(photos: Path) -> None:
@@ -189,52 +208,54 @@ def test_a_run_that_would_overwrite_files_or_do_nothing_does_not_start(
 
 def test_a_finished_prompt_is_skipped(photos: Path, out: Path) -> None:
     one = job(photos, multimask=True)
-    assert not Report(out).is_done(one)
-    done(Report(out), one)
-    report = Report(out)
-    assert report.is_done(one)
-    assert report.is_done(job(photos, points=[[1.0, 2]], labels=[1], multimask=True)), "the same prompt in other words"
+    assert not is_done(report_in(out), one, photos)
+    done(report_in(out), one, photos)
+    report = report_in(out)
+    assert is_done(report, one, photos)
+    assert is_done(report, job(photos, points=[[1.0, 2]], labels=[1], multimask=True), photos), (
+        "the same prompt in other words"
+    )
     (photos / "b.jpg").unlink()
-    assert report.is_done(one)
+    assert is_done(report, one, photos)
 
 
 @pytest.mark.parametrize(
     "other", [{"points": [[1, 3]]}, {"labels": [0]}, {"box": [1, 1, 2, 2]}, {"multimask": True}, {"name": "cup"}]
 )
 def test_a_changed_prompt_is_computed_again(photos: Path, out: Path, other: dict[str, Any]) -> None:
-    done(Report(out), job(photos))
+    done(report_in(out), job(photos), photos)
     changed = job(photos, **other)
-    assert not Report(out).is_done(changed)
+    assert not is_done(report_in(out), changed, photos)
     assert (changed.digest == job(photos).digest) == ("name" in other)
 
 
 @pytest.mark.parametrize("loss", ["gone", "empty"])
 def test_a_mask_that_is_not_there_is_made_again(photos: Path, out: Path, loss: str) -> None:
     one = job(photos, multimask=True)
-    done(Report(out), one)
+    done(report_in(out), one, photos)
     mask = out / one.outputs[1]
     mask.unlink() if loss == "gone" else mask.write_bytes(b"")
-    assert not Report(out).is_done(one)
+    assert not is_done(report_in(out), one, photos)
 
 
 def test_a_changed_photo_is_computed_again(photos: Path, out: Path) -> None:
     one = job(photos)
-    done(Report(out), one)
-    os.utime(one.photo, (1, 1))
-    assert not Report(out).is_done(one)
+    done(report_in(out), one, photos)
+    os.utime(photos / one.image, (1, 1))
+    assert not is_done(report_in(out), one, photos)
 
 
 def test_a_failure_is_retried_and_removes_the_old_masks(photos: Path, out: Path) -> None:
-    done(Report(out), job(photos, multimask=True))
+    done(report_in(out), job(photos, multimask=True), photos)
     changed = job(photos, points=[[1, 3]])
-    Report(out).failed(changed, "no luck")
-    assert not Report(out).is_done(changed)
+    report_in(out).failed(changed, "no luck")
+    assert not is_done(report_in(out), changed, photos)
     assert [path.name for path in out.iterdir()] == [REPORT]
 
 
 def test_fewer_masks_than_before_leave_no_old_ones(photos: Path, out: Path) -> None:
-    done(Report(out), job(photos, multimask=True))
-    done(Report(out), job(photos))
+    done(report_in(out), job(photos, multimask=True), photos)
+    done(report_in(out), job(photos), photos)
     assert sorted(path.name for path in out.iterdir()) == ["b.1.png", REPORT]
 
 
@@ -244,41 +265,41 @@ def test_an_edited_report_cannot_remove_files_outside_its_folder(photos: Path, o
     one = job(photos)
     masks = ["../precious.png", str(precious), 7, REPORT]
     (out / REPORT).write_text(json.dumps({"output": one.outputs[0], "masks": masks}) + "\n")
-    Report(out).failed(one, "no luck")
+    report_in(out).failed(one, "no luck")
     assert precious.exists()
     assert (out / REPORT).exists()
 
 
 def test_a_report_with_an_incomplete_last_line_continues(photos: Path, out: Path) -> None:
-    done(Report(out), job(photos))
+    done(report_in(out), job(photos), photos)
     with (out / REPORT).open("a") as file:
         file.write('{"output": "b.2.png", "mas')
-    report = Report(out)
-    assert report.is_done(job(photos))
-    done(report, job(photos, 3))
-    assert Report(out).is_done(job(photos, 3))
+    report = report_in(out)
+    assert is_done(report, job(photos), photos)
+    done(report, job(photos, 3), photos)
+    assert is_done(report_in(out), job(photos, 3), photos)
 
 
 def test_the_report_has_one_line_for_each_prompt_in_order(photos: Path, out: Path) -> None:
-    report = Report(out)
+    report = report_in(out)
     jobs = [job(photos, number) for number in (1, 2, 3)]
     report.failed(jobs[2], "no luck")
     report.failed(jobs[0], "no luck")
-    done(report, jobs[0])
+    done(report, jobs[0], photos)
     gone_failed, gone = job(photos, 8, name="gone_failed"), job(photos, 9, name="gone")
     report.failed(gone_failed, "no luck")
-    done(report, gone)
+    done(report, gone, photos)
     report.tidy(jobs)
     assert [(entry["line"], "masks" in entry) for entry in entries(out)] == [(1, True), (3, False), (9, True)]
     assert entries(out)[1]["error"] == "no luck"
-    assert Report(out).is_done(gone)
+    assert is_done(report_in(out), gone, photos)
 
 
 def test_a_named_prompt_that_moved_is_done_and_reported_with_its_new_line(photos: Path, out: Path) -> None:
-    done(Report(out), job(photos, 1, name="cup"))
+    done(report_in(out), job(photos, 1, name="cup"), photos)
     moved = job(photos, 5, name="cup")
-    report = Report(out)
-    assert report.is_done(moved)
+    report = report_in(out)
+    assert is_done(report, moved, photos)
     report.tidy([moved])
     assert entries(out)[0]["line"] == 5
 
@@ -292,14 +313,18 @@ def test_a_mask_that_cannot_be_written_completely_is_not_written(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
-        done(Report(out), job(photos))
+        done(report_in(out), job(photos), photos)
     assert not list(out.iterdir())
 
 
 def test_two_runs_do_not_share_a_folder(out: Path) -> None:
-    with alone(out), pytest.raises(Sam3Error, match="another `sam3 batch` is writing to"), alone(out):
-        pass
-    with alone(out):
+    def alone(shard: str | None) -> AbstractContextManager[None]:
+        return LocalStore(out).alone(report_name(Shard.parse(shard) if shard else None), whole=shard is None)
+
+    for first, second in ((None, None), ("0/2", "0/2"), (None, "1/2"), ("1/2", None)):
+        with alone(first), pytest.raises(Sam3Error, match="another `sam3 batch` is writing to"), alone(second):
+            pass
+    with alone("0/2"), alone("1/2"):
         pass
 
 
@@ -376,36 +401,36 @@ def test_the_masks_of_a_concept_may_not_overwrite_a_photo(photos: Path, capsys: 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_a_finished_concept_is_skipped(photos: Path, out: Path, count: int) -> None:
     one = concept(photos)
-    report = Report(out)
-    found(report, one, count)
-    assert report.is_done(one)
-    assert Report(out).is_done(one)
+    report = report_in(out)
+    found(report, one, photos, count)
+    assert is_done(report, one, photos)
+    assert is_done(report_in(out), one, photos)
     assert len(list(out.glob("*.png"))) == count
     assert entries(out)[0]["presence"] == 0.75
-    assert not Report(out).is_done(concept(photos, threshold=0.25))
-    assert not Report(out).is_done(concept(photos, text="plate"))
-    assert not Report(out).is_done(concept(photos, boxes=[[1, 2, 3, 4]]))
+    assert not is_done(report_in(out), concept(photos, threshold=0.25), photos)
+    assert not is_done(report_in(out), concept(photos, text="plate"), photos)
+    assert not is_done(report_in(out), concept(photos, boxes=[[1, 2, 3, 4]]), photos)
 
 
 def test_a_concept_without_instances_keeps_its_line_beside_another_file(photos: Path, out: Path) -> None:
-    report = Report(out)
-    found(report, concept(photos, name="none"), 0)
+    report = report_in(out)
+    found(report, concept(photos, name="none"), photos, 0)
     report.tidy([job(photos)])
     assert [entry["output"] for entry in entries(out)] == ["b.none.png"]
 
 
 def test_fewer_instances_than_before_leave_no_old_masks(photos: Path, out: Path) -> None:
-    report = Report(out)
-    found(report, concept(photos), 3)
-    found(report, concept(photos, threshold=0.75), 1)
+    report = report_in(out)
+    found(report, concept(photos), photos, 3)
+    found(report, concept(photos, threshold=0.75), photos, 1)
     assert [path.name for path in out.glob("*.png")] == ["b.1.png"]
     report.failed(concept(photos), "a fault")
     assert not list(out.glob("*.png"))
-    assert not report.is_done(concept(photos))
+    assert not is_done(report, concept(photos), photos)
 
 
 def test_a_concept_whose_mask_is_gone_is_found_again(photos: Path, out: Path) -> None:
-    report = Report(out)
-    found(report, concept(photos), 3)
+    report = report_in(out)
+    found(report, concept(photos), photos, 3)
     (out / "b.1.2.png").unlink()
-    assert not report.is_done(concept(photos))
+    assert not is_done(report, concept(photos), photos)

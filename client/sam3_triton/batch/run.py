@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-import stat
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sam3_triton.async_client import AsyncSam3Client
 from sam3_triton.batch.jobs import Job
 from sam3_triton.batch.progress import Progress
-from sam3_triton.batch.report import Report, stamp
+from sam3_triton.batch.reading import Reader
+from sam3_triton.batch.report import Report
+from sam3_triton.batch.store import Store, StoreError
 from sam3_triton.errors import (
     DeadlineExceededError,
     InvalidInputError,
@@ -29,8 +31,8 @@ from sam3_triton.prompts import Prompt
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 2.0
 # A busy server refuses some requests. Print a line only if that lasts longer than this.
 _TELL_AFTER_S = 2.0
-# gRPC cannot carry a message of 2 GiB.
-_LARGEST_PHOTO = 1 << 30
+# A killed run may lose the lines of this long, if its report is in an object store.
+_FLUSH_EVERY_S = 2.0
 
 
 class GaveUpError(Sam3Error):
@@ -41,7 +43,13 @@ class Run:
     """One run over the prompts that are not done yet."""
 
     def __init__(
-        self, client: AsyncSam3Client, report: Report, progress: Progress, prompts: Path, patience_s: float
+        self,
+        client: AsyncSam3Client,
+        photos: Store,
+        report: Report,
+        progress: Progress,
+        prompts: str,
+        patience_s: float,
     ) -> None:
         """
         Args:
@@ -49,10 +57,12 @@ class Run:
             patience_s: seconds to keep trying without any answer from the server.
         """
         self._client = client
+        self._photos = photos
         self._report = report
         self._progress = progress
         self._prompts = prompts
         self._patience = _Patience(progress, patience_s)
+        self._counting = threading.Lock()
         self.succeeded = 0
         self.failed = 0
 
@@ -61,35 +71,58 @@ class Run:
 
         Raises:
             GaveUpError: the server has not answered for too long. Finished jobs are in the report.
-            OSError: a mask or the report cannot be written.
+            OSError, StoreError: a mask or the report cannot be written, or the photos' store fails.
         """
-        queue = iter(jobs)
-        workers = [asyncio.create_task(self._work(queue)) for _ in range(concurrency)]
+        # For each worker: a photo that is read ahead, one that is waited for, and a mask that is written.
+        executor = ThreadPoolExecutor(3 * concurrency, "batch")
+        reader = Reader(self._photos, iter(jobs), executor, ahead=concurrency)
+        working = asyncio.gather(*(self._work(reader, executor) for _ in range(concurrency)))
+        flushing = asyncio.create_task(self._flush(executor))
         try:
-            await asyncio.gather(*workers)
+            both: list[asyncio.Future[Any]] = [working, flushing]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if flushing.done():
+                await flushing
+            await working
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            working.cancel()
+            flushing.cancel()
+            await asyncio.gather(working, flushing, return_exceptions=True)
+            reader.close()
+            # Results that are being written are written to the end, and are counted.
+            executor.shutdown(cancel_futures=True)
 
-    async def _work(self, queue: Iterator[Job]) -> None:
-        for job in queue:
+    async def _work(self, reader: Reader, executor: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        while following := reader.next():
+            job, reading = following
             try:
-                photo = stamp(job.photo)
-                image = await asyncio.to_thread(_read, job.photo)
-                answer = await self._predict(job, image)
-            except GaveUpError:
+                photo = await reading
+                answer = await self._predict(job, photo.image)
+            except (GaveUpError, StoreError):
                 raise
             except Sam3Error as error:
-                fault = " ".join(str(error).split())
-                self._progress.say(f"{self._prompts}:{job.line}: {job.image}: {fault}")
-                self._report.failed(job, fault)
-                self.failed += 1
-                self._progress.advance(failed=True)
+                await loop.run_in_executor(executor, self._failed, job, " ".join(str(error).split()))
             else:
-                self._report.succeeded(job, answer.mask_pngs, answer.scores, photo, _details(answer))
-                self.succeeded += 1
-                self._progress.advance()
+                await loop.run_in_executor(executor, self._succeeded, job, answer, photo.stamp)
+
+    async def _flush(self, executor: ThreadPoolExecutor) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_EVERY_S)
+            await asyncio.get_running_loop().run_in_executor(executor, self._report.flush)
+
+    def _succeeded(self, job: Job, answer: Prediction | Instances, stamp: str) -> None:
+        self._report.succeeded(job, answer.mask_pngs, answer.scores, stamp, _details(answer))
+        with self._counting:
+            self.succeeded += 1
+            self._progress.advance()
+
+    def _failed(self, job: Job, fault: str) -> None:
+        self._report.failed(job, fault)
+        with self._counting:
+            self.failed += 1
+            self._progress.say(f"{self._prompts}:{job.line}: {job.image}: {fault}")
+            self._progress.advance(failed=True)
 
     async def _predict(self, job: Job, image: EncodedImage) -> Prediction | Instances:
         pause_s = _FIRST_PAUSE_S
@@ -159,17 +192,3 @@ def _details(answer: Prediction | Instances) -> dict[str, Any]:
         return {}
     boxes = [[round(side, 2) for side in box] for box in answer.boxes.tolist()]
     return {"boxes": boxes, "presence": round(answer.presence, 6), "truncated": answer.truncated}
-
-
-def _read(photo: Path) -> EncodedImage:
-    try:
-        status = photo.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise InvalidInputError("not a regular file")
-        if status.st_size > _LARGEST_PHOTO:
-            raise InvalidInputError(
-                f"the file is too large: {status.st_size / 1e9:.1f} GB, at most {_LARGEST_PHOTO / 1e9:.1f} GB"
-            )
-        return EncodedImage.of(photo.read_bytes())
-    except OSError as error:
-        raise InvalidInputError(error.strerror or str(error)) from error
