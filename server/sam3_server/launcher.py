@@ -31,6 +31,8 @@ from sam3_server.ports import LOOPBACK, Ports, check_free
 READY_TIMEOUT_S = 600.0
 # How long a stopping server waits for running requests before it is killed.
 STOP_TIMEOUT_S = 30
+# A third of the interval at which the client pings, so that pings that are late by chance are no fault.
+_PING_INTERVAL_MS = 10_000
 
 _LOAD_FAILURE = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*)")
 _TABLE_FAILURE = re.compile(r"\| (?P<model>\w+) +\| \d+ +\| UNAVAILABLE: (?P<reason>.*?) *\|?$")
@@ -184,6 +186,8 @@ class TritonServer:
             f"--grpc-port={self.ports.grpc}",
             f"--metrics-port={self.ports.metrics}",
             f"--exit-timeout-secs={STOP_TIMEOUT_S}",
+            # Triton closes connections whose client pings more often during a call, and its default is five minutes.
+            f"--grpc-http2-min-recv-ping-interval-without-data={_PING_INTERVAL_MS}",
             f"--backend-config=python,shm-region-prefix-name={shared_memory}",
         ]
         if found.backend_directory:
