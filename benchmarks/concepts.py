@@ -31,7 +31,7 @@ from image_preprocess import decode, to_network_pixels
 from sam3_export.concept_architecture import ConceptArchitecture
 from sam3_server import TritonServer
 from sam3_triton import Instances, Sam3Client
-from sam3_triton.wire import CHANNEL_ARGUMENTS
+from sam3_triton.channels import ARGUMENTS
 
 from benchmarks import PROJECT
 from benchmarks.clicks import Click, clicks_on, fresh_images
@@ -116,7 +116,7 @@ class BareDetector:
         picture = decode(image)
         self._size = (picture.height, picture.width)
         tokens = ClipTokenizer().tokens(_TEXT).ids[None]
-        with triton.InferenceServerClient(server.grpc_url, channel_args=CHANNEL_ARGUMENTS) as client:
+        with triton.InferenceServerClient(server.grpc_url, channel_args=ARGUMENTS) as client:
             encoder = session(repository, client, ENCODER)
             pixels = to_network_pixels(picture, encoder.get_inputs()[0].shape[1])
             features = run(encoder, {"PIXELS": pixels})["BACKBONE_FEATURES"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import tritonclient.grpc as triton
 from sam3_triton import Sam3Client
-from sam3_triton.wire import CHANNEL_ARGUMENTS
+from sam3_triton.channels import ARGUMENTS
 
 from benchmarks import PROJECT, loads, waterfall
 from benchmarks.clicks import Click, fresh_images, zipf_trace
@@ -98,7 +98,7 @@ class Bench:
         self.amount = amount
         self.results = Results(title, settings=asdict(amount))
         self.client = Sam3Client(target.grpc_url, timeout_s=600)
-        self.triton = triton.InferenceServerClient(target.grpc_url, channel_args=CHANNEL_ARGUMENTS)
+        self.triton = triton.InferenceServerClient(target.grpc_url, channel_args=ARGUMENTS)
         self.results.about["triton"] = self.triton.get_server_metadata().version
         self.system = target.system()
         self.album = loads.warm_album(self.system, self.client)

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import httpx
 import psutil
 import tritonclient.grpc as triton
-from sam3_triton.wire import CHANNEL_ARGUMENTS, MODEL
+from sam3_triton.channels import ARGUMENTS
+from sam3_triton.wire import MODEL
 
 from benchmarks.clicks import Click
 from benchmarks.limit import ENCODER, Limit
@@ -48,7 +49,7 @@ class System:
 
 def triton_system(grpc_url: str, *processes: psutil.Process, name: str = SAM3) -> System:
     """A Triton that serves `sam3`, or something in front of it."""
-    client = triton.InferenceServerClient(grpc_url, channel_args=CHANNEL_ARGUMENTS)
+    client = triton.InferenceServerClient(grpc_url, channel_args=ARGUMENTS)
 
     def work() -> Work:
         time.sleep(_SETTLE_S)

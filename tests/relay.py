@@ -16,6 +16,8 @@ class Relay:
     Attributes:
         address: host and port at which it listens.
         breaks: connections that it broke.
+        connections: connections that it has accepted.
+        open: those of them that the caller has not closed.
     """
 
     def __init__(self, server: str) -> None:
@@ -26,6 +28,9 @@ class Relay:
         self._lock = threading.Lock()
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.breaks = 0
+        self.connections = 0
+        self.open = 0
+        self._silent_until = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def break_once(self, after: int, *, uploads: bool = False) -> None:
@@ -38,6 +43,11 @@ class Relay:
         with self._lock:
             self._left = (after, uploads)
 
+    def silence(self) -> None:
+        """Passes on nothing more on the connections that it has, and keeps them open. Later ones work."""
+        with self._lock:
+            self._silent_until = self.connections
+
     def close(self) -> None:
         """Takes no more connections."""
         self._listener.close()
@@ -46,23 +56,31 @@ class Relay:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
+                self.connections += 1
+                self.open += 1
                 try:
                     far = socket.create_connection(self._server)
                 except OSError:
                     near.close()
                     continue
                 for source, target, upload in ((near, far, True), (far, near, False)):
-                    threading.Thread(target=self._pass_on, args=(source, target, upload), daemon=True).start()
+                    threading.Thread(
+                        target=self._pass_on, args=(source, target, upload, self.connections), daemon=True
+                    ).start()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket, upload: bool) -> None:
+    def _pass_on(self, source: socket.socket, target: socket.socket, upload: bool, number: int) -> None:
         with suppress(OSError):
             while piece := source.recv(_PIECE):
+                if number <= self._silent_until:
+                    continue
                 end = self._break_at(len(piece), upload)
                 target.sendall(piece[:end])
                 if end is not None:
                     for each in (source, target):
                         each.shutdown(socket.SHUT_RDWR)
                     return
+            if upload:
+                self.open -= 1
             target.shutdown(socket.SHUT_WR)
 
     def _break_at(self, size: int, upload: bool) -> int | None:

@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, Protocol
 
+from sam3_triton import channels
 from sam3_triton.extras import http_module
 from sam3_triton.triton_errors import translating
-from sam3_triton.wire import CHANNEL_ARGUMENTS, Address, Arrays, Call, Region, arrays, microseconds, tensors
+from sam3_triton.wire import Address, Arrays, Call, Region, arrays, microseconds, tensors
 
 
 class AsyncTransport(Protocol):
@@ -69,23 +70,21 @@ class _Common:
         with self._errors(self._timeout_s):
             await self._client.unregister_system_shared_memory(region.name)
 
-    async def close(self) -> None:
-        """See `AsyncTransport`."""
-        if "_client" in vars(self):  # created by the first call
-            await self._client.close()
-
     def _errors(self, timeout_s: float) -> AbstractContextManager[None]:
         return translating(self._address.netloc, timeout_s, self._broken)
 
 
 class AsyncGrpcTransport(_Common):
-    """gRPC; one channel."""
+    """gRPC; one channel at a time."""
 
     def __init__(self, address: Address, timeout_s: float) -> None:
         from tritonclient.grpc import aio
 
         super().__init__(address, timeout_s)
         self._module = aio
+        self._renewing = channels.Renewing(
+            lambda: aio.InferenceServerClient(address.netloc, ssl=address.tls, channel_args=channels.ARGUMENTS)
+        )
 
     async def infer(self, call: Call, timeout_s: float) -> Arrays:
         """See `AsyncTransport`."""
@@ -101,11 +100,14 @@ class AsyncGrpcTransport(_Common):
             )
         return arrays(result, call)
 
-    @cached_property
+    async def close(self) -> None:
+        """See `AsyncTransport`."""
+        if self._renewing.current is not None:
+            await self._renewing.current.close()
+
+    @property
     def _client(self) -> Any:  # needs a running event loop
-        return self._module.InferenceServerClient(
-            self._address.netloc, ssl=self._address.tls, channel_args=CHANNEL_ARGUMENTS
-        )
+        return self._renewing.client()
 
 
 class AsyncHttpTransport(_Common):
@@ -125,6 +127,11 @@ class AsyncHttpTransport(_Common):
         with self._errors(timeout_s):
             result = await asyncio.wait_for(answer, timeout_s)
         return arrays(result, call)
+
+    async def close(self) -> None:
+        """See `AsyncTransport`."""
+        if "_client" in vars(self):  # created by the first call
+            await self._client.close()
 
     @cached_property
     def _client(self) -> Any:  # needs a running event loop

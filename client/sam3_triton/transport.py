@@ -7,9 +7,10 @@ import weakref
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from sam3_triton import channels
 from sam3_triton.extras import http_module
 from sam3_triton.triton_errors import translating
-from sam3_triton.wire import CHANNEL_ARGUMENTS, Address, Arrays, Call, Region, arrays, microseconds, tensors
+from sam3_triton.wire import Address, Arrays, Call, Region, arrays, microseconds, tensors
 
 
 class Transport(Protocol):
@@ -71,14 +72,25 @@ class _Common:
 
 
 class GrpcTransport(_Common):
-    """gRPC; one channel."""
+    """gRPC; one channel at a time."""
 
     def __init__(self, address: Address, timeout_s: float) -> None:
         from tritonclient import grpc
 
         super().__init__(address, timeout_s)
         self._module = grpc
-        self._client = grpc.InferenceServerClient(address.netloc, ssl=address.tls, channel_args=CHANNEL_ARGUMENTS)
+        self._renewing = channels.Renewing(
+            lambda: grpc.InferenceServerClient(address.netloc, ssl=address.tls, channel_args=channels.ARGUMENTS)
+        )
+
+    @property
+    def _client(self) -> Any:
+        return self._renewing.client()
+
+    def close(self) -> None:
+        """See `Transport`."""
+        if self._renewing.current is not None:
+            self._renewing.current.close()
 
     def infer(self, call: Call, timeout_s: float) -> Arrays:
         """See `Transport`."""
@@ -93,10 +105,6 @@ class GrpcTransport(_Common):
                 headers=call.headers,
             )
         return arrays(result, call)
-
-    def close(self) -> None:
-        """See `Transport`."""
-        self._client.close()
 
 
 class HttpTransport(_Common):

@@ -22,15 +22,6 @@ IMAGE_ID_HEADER = "x-sam3-image-id"
 
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 _TRITON_TYPES = {"float32": "FP32", "int32": "INT32", "bool": "BOOL", "object": "BYTES"}
-# By default, gRPC waits up to two minutes between attempts to connect and fails calls meanwhile, even if the server is
-# back. The message lengths are repeated here because tritonclient drops its own arguments if it is given any.
-CHANNEL_ARGUMENTS: list[tuple[str, Any]] = [
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-]
 
 
 @dataclass
