@@ -12,6 +12,7 @@ from sam3_triton import Sam3Error
 
 from sam3_gateway.app import create_app
 from sam3_gateway.backend import connect
+from sam3_gateway.connections import bounded
 from sam3_gateway.errors import GatewayError
 from sam3_gateway.settings import Settings, read
 from sam3_gateway.telemetry import log_to_stdout
@@ -41,7 +42,13 @@ def _serve(settings: Settings) -> None:
     app = create_app(settings, connect(settings))
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     log_to_stdout()
-    config = uvicorn.Config(app, log_level="info", access_log=False, timeout_graceful_shutdown=_GRACE_S)
+    config = uvicorn.Config(
+        app,
+        http=bounded(settings.header_timeout_s, settings.max_connections),
+        log_level="info",
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
     with _listen(settings) as listener:
         print(f"http://{settings.host}:{settings.port}/ in front of Triton at {settings.triton}", flush=True)
         uvicorn.Server(config).run(sockets=[listener])

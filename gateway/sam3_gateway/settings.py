@@ -37,7 +37,13 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="the address to listen on; 0.0.0.0 for all interfaces")
     port: int = Field(DEFAULT_PORT, ge=0, le=65535, description="the port to listen on")
     timeout_s: PositiveFloat = Field(DEFAULT_TIMEOUT_S, description="seconds that Triton may take for one request")
+    header_timeout_s: PositiveFloat = Field(
+        10.0, description="seconds that a caller may take to send a request's headers; then its connection is closed"
+    )
     upload_timeout_s: PositiveFloat = Field(60.0, description="seconds that a caller may take to send its request")
+    max_connections: PositiveInt = Field(
+        512, description="connections at one time, idle ones included; more are closed at once"
+    )
     max_in_flight: PositiveInt = Field(
         32, description="POST requests in flight, uploads included; more are refused with 503 and Retry-After"
     )
