@@ -51,8 +51,8 @@ class Sam3Client:
                 have it; over HTTP, that upload may take up to `timeout_s` again.
             shared_memory: send images of 256 KB or more through /dev/shm, which the server must share. It does not work
                 through a proxy in front of several servers.
-            retries: how often a request is sent again, within `timeout_s`, if the connection fails or breaks, or the
-                server is stopping. Other errors are not retried, and `probe` does not retry.
+            retries: how often a request is sent again, within `timeout_s`, if there was no server for it
+                (`NoServerError`). Other errors are not retried, and `probe` does not retry.
         """
         self._closed = False
         self._timeout_s = timeout_s

@@ -4,7 +4,7 @@ Sam3Error
 ├── InvalidInputError (ValueError)        the image or the prompt is invalid; the message names the fault
 ├── ImageNotCachedError (LookupError)     an id was sent without its image, and the server does not know the id
 ├── ServerUnavailableError                no server, not ready, or too busy: try again later
-│   └── NoServerError                     the connection failed or broke, or the server is stopping
+│   └── NoServerError                     the connection failed or broke, or the server is starting, stopping or broken
 ├── ConceptsNotServedError                the server's model was exported without concept prompts
 ├── DeadlineExceededError (TimeoutError)  no answer within the timeout
 ├── SupersededError                       a later click replaced this one
@@ -34,7 +34,7 @@ class ServerUnavailableError(Sam3Error):
 
 
 class NoServerError(ServerUnavailableError):
-    """The connection failed or broke, or the server is stopping or broken. The client has already tried again."""
+    """The connection failed or broke, or the server is starting, stopping or broken. The client has already retried."""
 
 
 class ConceptsNotServedError(Sam3Error):
