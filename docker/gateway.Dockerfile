@@ -11,6 +11,6 @@ RUN python3 -m pip install --no-cache-dir -c constraints.txt ./source/client ./s
 USER 10001:10001
 EXPOSE 8001
 # The gateway is ready if Triton answers a click.
-HEALTHCHECK --interval=30s --timeout=15s --start-period=1m --start-interval=2s --retries=3 \
+HEALTHCHECK --interval=30s --timeout=15s --start-period=1m --retries=3 \
     CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8001/health/ready')"]
 CMD ["sam3-gateway", "--host", "0.0.0.0"]

@@ -140,7 +140,7 @@ def test_everything_that_pip_installs_is_pinned() -> None:
 
 
 def test_ports_are_those_of_the_commands() -> None:
-    assert arguments(TRITON, "EXPOSE") == [f"{HTTP_PORT} {GRPC_PORT} {METRICS_PORT}"]
+    assert arguments(TRITON, "EXPOSE") == [f"{HTTP_PORT} {GRPC_PORT} {METRICS_PORT} 8013"]
     assert arguments(GATEWAY, "EXPOSE") == [str(settings.DEFAULT_PORT)]
     found = {name: {port["name"]: port["containerPort"] for port in one["ports"]} for name, one in containers().items()}
     assert found == {"triton": {"grpc": GRPC_PORT, "metrics": METRICS_PORT}, "gateway": {"http": settings.DEFAULT_PORT}}
