@@ -36,7 +36,13 @@ STANDINS = {
     "tritonserver": "nvcr.io/nvidia/tritonserver:24.10-py3",
     "haproxy": "docker.io/library/haproxy:3.2",
 }
-PACKAGES = "ca-certificates,libpython3.11,python3,python3-pip,python3-venv"
+# A minimal Debian 12 with Python. Like official images, it keeps no cache of package lists.
+BASE = (
+    "--variant=minbase",
+    "--include=ca-certificates,libpython3.11,python3,python3-pip,python3-venv",
+    '--aptopt=Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";',
+    "bookworm",
+)
 # Debian's packages with the commands and helpers that the tests need.
 NEEDS = {
     "podman": ("podman",),
@@ -88,7 +94,7 @@ class Podman:
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=timeout_s)
 
     def build(self, dockerfile: Path, context: Path, tag: str, *arguments: str) -> None:
-        """Builds an image as Docker would (podman's own format has no health checks); layers are kept for later runs."""
+        """Builds an image in Docker's format, because podman's own has no health checks; later runs use its layers."""
         if CERTIFICATES.is_dir():  # of this machine's network, which may have an authority of its own
             arguments = (*arguments, f"--volume={CERTIFICATES}:{CERTIFICATES}:ro")
         flags = ("--format=docker", "--network=host", "--pull-never", "--layers", f"--tag={tag}")
@@ -112,7 +118,7 @@ def storage() -> Path:
 
 
 def build_standins(podman: Podman) -> None:
-    """Makes the stand-ins, under the real images' names in podman's storage; takes seconds if an earlier run made them."""
+    """Builds the stand-ins, with the real images' names; takes seconds if an earlier run has built them."""
     base = _base(podman)
     versions = [f"--build-arg={name.upper()}={version(package)}" for name, package in _WHEELS.items()]
     backends = f"--build-context=backends={Path(installation.__file__).with_name('backends')}"
@@ -125,12 +131,12 @@ _WHEELS = {"pytriton": "nvidia-pytriton", "onnxruntime": "onnxruntime"}
 
 
 def _base(podman: Podman) -> str:
-    """A minimal Debian 12 with Python, imported once for each list of packages."""
-    tag = f"localhost/sam3-standin-base:{hashlib.sha256(PACKAGES.encode()).hexdigest()[:12]}"
+    """The image that `BASE` describes, made once for each description."""
+    tag = f"localhost/sam3-standin-base:{hashlib.sha256(repr(BASE).encode()).hexdigest()[:12]}"
     if podman.try_("image", "exists", tag).returncode:
         with tempfile.TemporaryDirectory(dir=podman.folder) as folder:
             archive = Path(folder) / "base.tar"
-            command = ["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", archive]
+            command = ["mmdebstrap", *BASE, archive]
             result = subprocess.run(command, capture_output=True, text=True, timeout=600)
             assert result.returncode == 0, result.stderr
             podman("import", archive, tag)
