@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import socket
 import sys
 
@@ -27,9 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Serves until stopped. Returns the exit code: 0, or 1 with one line on standard error.
 
     Raises:
-        SystemExit: after --help, or if a flag or setting is invalid.
+        SystemExit: after --help or a stop signal, or if a flag or setting is invalid.
     """
     settings = read(sys.argv[1:] if arguments is None else arguments)
+    # uvicorn raises the signal again once it has shut down. Being asked to stop is no failure.
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, lambda *_: sys.exit(0))
     try:
         _serve(settings)
     except (GatewayError, Sam3Error) as error:
