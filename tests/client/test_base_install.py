@@ -12,6 +12,7 @@ import pytest
 CLIENT = Path(__file__).parents[2] / "client"
 HEAVY = {"torch", "transformers", "onnx", "onnxruntime", "fastapi", "uvicorn", "pydantic", "opencv-python-headless"}
 ONLY_FOR_HTTP = {"aiohttp", "gevent", "geventhttpclient"}
+ONLY_FOR_STORES = {"fsspec", "s3fs", "gcsfs"}
 # 143 to 151 MB were measured on Python 3.10 to 3.13; numpy and grpcio grow by themselves.
 LARGEST_MB = 170
 # Part of every environment.
@@ -39,7 +40,7 @@ def test_it_brings_no_torch_onnx_or_web_framework(python: Path) -> None:
     )
     names = {package["name"].lower() for package in json.loads(listed.stdout)}
     assert {"sam3-triton", "numpy", "pillow", "tritonclient"} <= names
-    assert not names & (HEAVY | ONLY_FOR_HTTP)
+    assert not names & (HEAVY | ONLY_FOR_HTTP | ONLY_FOR_STORES)
 
 
 def test_it_is_small(python: Path) -> None:
@@ -64,6 +65,10 @@ def test_client_and_command_work_in_it(python: Path) -> None:
         (["gateway"], "sam3-gateway is not installed: pip install ./client ./gateway"),
         (["probe", "--url", "http://localhost:1"], "needs the extra `http`: pip install './client[http]'"),
         (["doctor", "--url", "http://localhost:1"], "needs the extra `http`: pip install './client[http]'"),
+        (
+            ["batch", "s3://bucket/photos", "--prompts", "prompts.jsonl", "-o", "masks"],
+            "s3://bucket/photos needs the extra `s3`: pip install './client[s3]'",
+        ),
     ],
 )
 def test_missing_packages_are_reported(python: Path, arguments: list[str], advice: str) -> None:
