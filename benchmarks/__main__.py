@@ -62,6 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_repository(add("precisions", text, _precisions, _OUTPUT))
     text = "measure concept prompts with SAM 3's own detector and random weights"
     add("concepts", text, _concepts, _OUTPUT / "concepts")
+    text = "simulate fleets of up to 16 replicas, with service times that were measured"
+    command = add("sizing", text, _sizing, _OUTPUT / "sizing")
+    file = PROJECT / "benchmarks" / "results" / "short.json"
+    advice = "results of the command short, whose service times are taken (default: %(default)s)"
+    command.add_argument("--service-times", type=Path, default=file, metavar="JSON", help=advice)
     command = add("report", "write the report and plots of a results file again", _report, _OUTPUT)
     file = _OUTPUT / "results.json"
     command.add_argument("results", nargs="?", type=Path, default=file, metavar="JSON", help="default: %(default)s")
@@ -117,6 +122,15 @@ def _concepts(options: argparse.Namespace) -> None:
     figures = concepts.compare_concepts(options.output, concepts.ROUNDS, concepts.BLOCK)
     (options.output / "concepts.json").write_text(json.dumps(figures, indent=2) + "\n")
     _write(concepts.markdown(figures), options.output / "concepts.md")
+
+
+def _sizing(options: argparse.Namespace) -> None:
+    from benchmarks import sizing
+
+    figures = sizing.simulate_all(sizing.measured(options.service_times), sizing.CLICKS)
+    (options.output / "sizing.json").write_text(json.dumps(figures, indent=2) + "\n")
+    plots.draw_sizing(figures, options.output / "sizing.png")
+    _write(sizing.markdown(figures), options.output / "sizing.md")
 
 
 def _write(page: str, path: Path) -> None:

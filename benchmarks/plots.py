@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -81,6 +82,35 @@ def _waterfall(results: Results, path: Path) -> str:
     kinds = dict.fromkeys(kind for _, kind, *_ in bars)
     axes.legend([pyplot.Rectangle((0, 0), 1, 1, color=_COLOURS[kind]) for kind in kinds], kinds, fontsize=7)
     axes.grid(axis="x", alpha=0.3)
+    return _save(figure, path)
+
+
+def draw_sizing(figures: dict[str, Any], path: Path) -> str:
+    """Draws the figures of `sizing.simulate_all`, and returns the plot's name."""
+    figure, ((hits, slow), (moves, lost)) = pyplot.subplots(2, 2, figsize=(11, 8))
+    names = list(dict.fromkeys(one["policy"] for one in figures["replicas"]))
+    for name in names:
+        rows = [one for one in figures["replicas"] if one["policy"] == name]
+        places = [one["replicas"] for one in rows]
+        hits.plot(places, [one["hit_ratio"] for one in rows], marker="o", markersize=4, label=name)
+        slow.plot(places, [one["p99_ms"] for one in rows], marker="o", markersize=4, label=name)
+        grown = [one for one in figures["scale_up"] if one["policy"] == name]
+        moves.plot([one["replicas"] for one in grown], [one["moved"] for one in grown], label=name)
+        (loss,) = [one for one in figures["loss"] if one["policy"] == name]
+        ratios = loss["hit_ratio_over_time"]
+        seconds = [loss["seconds"] * (place + 0.5) / len(ratios) for place in range(len(ratios))]
+        lost.plot(seconds, ratios, label=name)
+    limits = [one for one in figures["scale_up"] if one["policy"] == names[0]]
+    moves.plot([one["replicas"] for one in limits], [one["limit"] for one in limits], "k:", label="limit: 1/(k+1)")
+    hits.set(title="Hit ratio", xlabel="replicas", ylim=(0.5, 1.01))
+    slow.set(title="Latency, 99th percentile", xlabel="replicas", ylabel="ms", yscale="log")
+    slow.yaxis.set_major_formatter("{x:g}")
+    moves.set(title="Images that move from k to k + 1 replicas", xlabel="k", ylabel="share of images", ylim=(0, 1))
+    lost.set(title="Hit ratio: one of four replicas is lost, then back", xlabel="seconds", ylim=(0.3, 1.01))
+    for axes in (hits, slow, moves, lost):
+        axes.grid(alpha=0.3)
+    moves.legend(fontsize=8)
+    figure.suptitle("Simulated: Zipf clicks on 10,000 images, caches of 1,000, demonstration model's service times")
     return _save(figure, path)
 
 
