@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from repository import PROJECT
@@ -54,16 +53,6 @@ def compose(*names: str) -> dict[str, Any]:
     result = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, timeout=60)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)["services"]
-
-
-def containers() -> dict[str, dict[str, Any]]:
-    documents = list(yaml.safe_load_all((DOCKER / "kubernetes.yaml").read_text()))
-    return {
-        container["name"]: container
-        for document in documents
-        if document["kind"] == "Deployment"
-        for container in document["spec"]["template"]["spec"]["containers"]
-    }
 
 
 def pins() -> dict[str, str]:
@@ -142,49 +131,38 @@ def test_everything_that_pip_installs_is_pinned() -> None:
 def test_ports_are_those_of_the_commands() -> None:
     assert arguments(TRITON, "EXPOSE") == [f"{HTTP_PORT} {GRPC_PORT} {METRICS_PORT} 8013"]
     assert arguments(GATEWAY, "EXPOSE") == [str(settings.DEFAULT_PORT)]
-    found = {name: {port["name"]: port["containerPort"] for port in one["ports"]} for name, one in containers().items()}
-    assert found == {"triton": {"grpc": GRPC_PORT, "metrics": METRICS_PORT}, "gateway": {"http": settings.DEFAULT_PORT}}
 
 
-def test_probes_are_commands_of_sam3() -> None:
-    triton = containers()["triton"]
-    golden = health_command(TRITON)
-    assert triton["startupProbe"]["exec"]["command"] == golden
-    for command in (golden, *(triton[f"{kind}Probe"]["exec"]["command"] for kind in ("readiness", "liveness"))):
-        assert command[0] == "sam3"
-        cli._parser().parse_args(command[1:])
+def test_the_health_check_is_a_command_of_sam3() -> None:
+    command = health_command(TRITON)
+    assert command[0] == "sam3"
+    cli._parser().parse_args(command[1:])
 
 
-def test_the_gateways_probes_are_paths_of_the_gateway() -> None:
+def test_the_gateways_health_check_asks_a_path_of_the_gateway() -> None:
     options = settings.Settings()
     paths = create_app(options, connect(options)).openapi()["paths"].keys()
-    gateway = containers()["gateway"]
-    probed = [gateway[f"{kind}Probe"]["httpGet"]["path"] for kind in ("readiness", "liveness")]
     (checked,) = re.findall(rf"http://127.0.0.1:{settings.DEFAULT_PORT}(/[\w/]+)", health_command(GATEWAY)[-1])
-    assert {checked, *probed} <= paths
+    assert checked in paths
 
 
 def test_the_gateway_takes_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     command = json.loads(arguments(GATEWAY, "CMD")[0])
     assert command[:1] == ["sam3-gateway"]
-    environments = [compose("compose.yaml")["gateway"]["environment"]]
-    environments.append({entry["name"]: entry["value"] for entry in containers()["gateway"]["env"]})
-    for environment in environments:
-        for name, value in environment.items():
-            assert name.removeprefix("SAM3_GATEWAY_").lower() in settings.Settings.model_fields
-            if value is not None:
-                monkeypatch.setenv(name, value)
-        read = settings.read(command[1:])
-        assert read.host == "0.0.0.0"
-        assert read.triton.endswith(f"triton:{GRPC_PORT}")
+    for name, value in compose("compose.yaml")["gateway"]["environment"].items():
+        assert name.removeprefix("SAM3_GATEWAY_").lower() in settings.Settings.model_fields
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    read = settings.read(command[1:])
+    assert read.host == "0.0.0.0"
+    assert read.triton == f"triton:{GRPC_PORT}"
 
 
-@pytest.mark.parametrize("where", ["cpu", "gpu", "kubernetes"])
+@pytest.mark.parametrize("where", ["cpu", "gpu"])
 def test_the_profile_is_there(where: str) -> None:
     command = {
         "cpu": lambda: compose("compose.yaml")["triton"]["command"],
         "gpu": lambda: compose("compose.yaml", "compose.gpu.yaml")["triton"]["command"],
-        "kubernetes": lambda: containers()["triton"]["args"],
     }[where]()
     assert [command[0]] == json.loads(arguments(TRITON, "CMD")[0])
     options = serve_cli._parser().parse_args(command[1:])
@@ -206,9 +184,6 @@ def test_the_repository_is_mounted_read_only_where_the_server_looks(names: tuple
     assert mount["read_only"]
     assert Path(mount["source"]) == PROJECT / "model_repository"
     target = mount["target"]
-    assert [volume["mountPath"] for volume in containers()["triton"]["volumeMounts"] if volume.get("readOnly")] == [
-        target
-    ]
     assert target in health_command(TRITON)
     words = shlex.split((DOCKER / "serve.sh").read_text(), comments=True)
     assert words[words.index("--repository") + 1] == target
@@ -219,9 +194,3 @@ def test_the_targets_that_are_built_are_there() -> None:
     for names, target in ((("compose.yaml",), "cpu"), (("compose.yaml", "compose.gpu.yaml"), "gpu")):
         assert compose(*names)["triton"]["build"]["target"] == target
         assert target in stages
-
-
-def test_kubernetes_knows_every_field() -> None:
-    command = [BIN / "kubernetes-validate", "--strict", DOCKER / "kubernetes.yaml"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stdout + result.stderr
