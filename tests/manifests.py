@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -47,4 +48,15 @@ def workloads(manifests: list[Manifest]) -> dict[str, Manifest]:
 def container(workload: Manifest) -> Manifest:
     """The one container of a workload's pods."""
     (found,) = workload["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+def expressions(manifests: list[Manifest]) -> dict[str, str]:
+    """Every expression for Prometheus in the autoscaler and the dashboard, by where it comes from."""
+    triggers = only(manifests, "ScaledObject", "sam3-triton")["spec"]["triggers"]
+    found = {trigger["name"]: trigger["metadata"]["query"] for trigger in triggers}
+    dashboard = json.loads(only(manifests, "ConfigMap", "sam3-dashboard")["data"]["sam3.json"])
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            found[f"{panel['title']} {target['refId']}"] = target["expr"].replace("$namespace", "sam3")
     return found

@@ -16,7 +16,18 @@ import yaml
 from cloudcoil.models.istio.networking.v1 import DestinationRule, VirtualService
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
-from manifests import BIN, COMPONENTS, KUBERNETES, Manifest, container, only, render, render_with_components, workloads
+from manifests import (
+    BIN,
+    COMPONENTS,
+    KUBERNETES,
+    Manifest,
+    container,
+    expressions,
+    only,
+    render,
+    render_with_components,
+    workloads,
+)
 from repository import PROJECT
 from sam3_gateway import settings
 from sam3_gateway.app import create_app
@@ -229,17 +240,6 @@ def test_envoy_takes_its_example() -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "header_name: x-sam3-image-id" in file.read_text()
-
-
-def expressions(manifests: list[Manifest]) -> dict[str, str]:
-    """Every expression for Prometheus in the autoscaler and the dashboard, by where it comes from."""
-    triggers = only(manifests, "ScaledObject", "sam3-triton")["spec"]["triggers"]
-    found = {trigger["name"]: trigger["metadata"]["query"] for trigger in triggers}
-    dashboard = json.loads(only(manifests, "ConfigMap", "sam3-dashboard")["data"]["sam3.json"])
-    for panel in dashboard["panels"]:
-        for target in panel["targets"]:
-            found[f"{panel['title']} {target['refId']}"] = target["expr"].replace("$namespace", "sam3")
-    return found
 
 
 def test_prometheus_takes_rules_and_queries(manifests: list[Manifest], tmp_path: Path) -> None:
