@@ -62,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_repository(add("precisions", text, _precisions, _OUTPUT))
     text = "measure concept prompts with SAM 3's own detector and random weights"
     add("concepts", text, _concepts, _OUTPUT / "concepts")
+    text = "measure several replicas behind the proxy: hit ratio, failures, throughput, the proxy's cost"
+    _add_repository(add("fleet", text, _fleet, _OUTPUT / "fleet"))
     text = "simulate fleets of up to 16 replicas, with service times that were measured"
     command = add("sizing", text, _sizing, _OUTPUT / "sizing")
     file = PROJECT / "benchmarks" / "results" / "short.json"
@@ -122,6 +124,14 @@ def _concepts(options: argparse.Namespace) -> None:
     figures = concepts.compare_concepts(options.output, concepts.ROUNDS, concepts.BLOCK)
     (options.output / "concepts.json").write_text(json.dumps(figures, indent=2) + "\n")
     _write(concepts.markdown(figures), options.output / "concepts.md")
+
+
+def _fleet(options: argparse.Namespace) -> None:
+    from benchmarks import fleet
+
+    figures = fleet.measure_fleet(options.repository, fleet.Amount())
+    (options.output / "fleet.json").write_text(json.dumps(figures, indent=2) + "\n")
+    _write(fleet.markdown(figures), options.output / "fleet.md")
 
 
 def _sizing(options: argparse.Namespace) -> None:

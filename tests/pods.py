@@ -25,7 +25,7 @@ from typing import Any
 import requests
 import yaml
 from containers import Podman
-from manifests import Manifest, container, only, workloads
+from manifests import Manifest, container, workloads
 
 DOMAIN = "dns.podman"
 DRAIN_S = 3

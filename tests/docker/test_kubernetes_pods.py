@@ -7,8 +7,7 @@ import io
 import re
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import golden
@@ -18,8 +17,8 @@ import requests
 import yaml
 from containers import Podman
 from manifests import BIN, KUBERNETES, Manifest, container, expressions, only, render_with_components, workloads
-from PIL import Image
 from pictures import fresh_image
+from PIL import Image
 from pods import Pods, wait_until
 from repository import free_ports
 from sam3_triton import ImageNotCachedError, Sam3Client
