@@ -80,6 +80,16 @@ def free_ports(count: int) -> list[int]:
     raise RuntimeError(f"fewer than {count} free ports from {first} on")
 
 
+def free_ports_of_fleet(replicas: int) -> list[int]:
+    """Ports for `sam3-serve --replicas`: HTTP, gRPC, metrics and health. Those 10 above are free for the first replica,
+    and so on."""
+    while True:
+        (first,) = free_ports(1)
+        own = [first + index for index in range(4)]
+        if not any(_is_taken(port + 10 * number) for port in own for number in range(replicas + 1)):
+            return own
+
+
 def _is_taken(port: int) -> bool:
     with socket.socket() as one:
         try:

@@ -129,9 +129,9 @@ def test_artifacts_of_another_version_are_told(exported: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_without_a_trace(exported: Path, number: signal.Signals) -> None:
-    ports = free_ports(3)
+    ports = free_ports(4)
     process = subprocess.Popen(
-        serve_command(exported, ports),
+        serve_command(exported, ports, "--drain-s", "1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -149,7 +149,13 @@ def test_a_signal_stops_it_without_a_trace(exported: Path, number: signal.Signal
     prefix = shared_memory_of(triton)
     assert list(Path("/dev/shm").glob(f"{prefix}*"))
     started = time.monotonic()
+    assert health(ports[3]) == (200, {"status": "ready"})
     process.send_signal(number)
+    if number == signal.SIGTERM:
+        while health(ports[3])[1]["status"] != "draining":
+            assert time.monotonic() - started < 60
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/v2/models/sam3/ready", timeout=10) as answer:
+            assert answer.status == 200  # still serves
     assert process.wait(60) == 0
     assert time.monotonic() - started < 60
     assert processes_of_group(triton) == []
@@ -159,12 +165,23 @@ def test_a_signal_stops_it_without_a_trace(exported: Path, number: signal.Signal
             assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+def health(port: int) -> tuple[int, dict[str, str]]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
 def test_a_signal_during_the_start_stops_it_too(exported: Path) -> None:
+    ports = free_ports(4)
     process = subprocess.Popen(
-        serve_command(exported, free_ports(3)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        serve_command(exported, ports), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     process.stderr.readline()  # Triton's first line
+    code, state = health(ports[3])
+    assert (code, state["status"]) == (503, "starting")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors[-2000:]

@@ -39,6 +39,7 @@ class Service:
     http_url: str
     grpc_url: str
     gateway_url: str
+    health_url: str
     said: list[str] = field(default_factory=list)
 
     def triton(self) -> psutil.Process:
@@ -57,6 +58,11 @@ class Service:
             assert time.monotonic() < deadline, f"the gateway's readiness stayed {not healthy}"
             time.sleep(0.05)
 
+    def own_health(self) -> tuple[int, str]:
+        """What the supervisor itself reports: the HTTP status and `status`."""
+        answer = requests.get(self.health_url, timeout=30)
+        return answer.status_code, answer.json()["status"]
+
     def wait_for(self, line: str, since: int) -> str:
         """Waits for a log line that contains `line`, not counting the first `since` lines."""
         deadline = time.monotonic() + PATIENCE_S
@@ -72,7 +78,7 @@ class Service:
 
 @pytest.fixture(scope="module")
 def service(exported_demo: Path) -> Iterator[Service]:
-    ports = free_ports(3)
+    ports = free_ports(4)
     process = subprocess.Popen(
         serve_command(exported_demo, ports), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
     )
@@ -84,7 +90,8 @@ def service(exported_demo: Path) -> Iterator[Service]:
     try:
         assert process.stdout.readline().startswith("Serving SAM 3")
         with run_gateway(f"127.0.0.1:{ports[1]}") as gateway_url:
-            yield Service(process, *(f"127.0.0.1:{port}" for port in ports[:2]), gateway_url, said)
+            health_url = f"http://127.0.0.1:{ports[3]}/health/ready"
+            yield Service(process, *(f"127.0.0.1:{port}" for port in ports[:2]), gateway_url, health_url, said)
     finally:
         process.terminate()
         process.wait()
@@ -156,9 +163,14 @@ def test_a_killed_model_is_noticed_and_the_service_comes_back(service: Service, 
 def test_a_killed_triton_is_started_again(service: Service) -> None:
     service.wait_for_health(True)
     since = len(service.said)
+    assert service.own_health() == (200, "ready")
     service.triton().kill()
     service.wait_for("tritonserver ended by itself with exit code -9; restarting the server", since)
+    assert service.own_health() == (503, "restarting")
     service.wait_for("serving again", since)
+    deadline = time.monotonic() + PATIENCE_S
+    while service.own_health() != (200, "ready"):
+        assert time.monotonic() < deadline
     with Sam3Client(service.grpc_url) as client:
         assert client.predict(fresh_image(), **CLICK).mask_pngs
 

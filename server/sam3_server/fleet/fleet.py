@@ -207,6 +207,10 @@ class Fleet:
         # Those that do not serve come first, so that no other one goes down meanwhile.
         for keeper in sorted(self._keepers, key=lambda one: one.state is State.SERVING):
             name = keeper.replica.placement.name
+            others = [one.replica.placement.name for one in self._keepers if one is not keeper]
+            while others and not any(self._proxy.has_up(other) for other in others):
+                self._tend()
+                time.sleep(_WATCH_EVERY_S)
             self._say(f"rolling restart: {name}")
             keeper.restart()
             while not (keeper.state is State.SERVING and self._proxy.has_up(name)):
