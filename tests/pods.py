@@ -2,14 +2,14 @@
 
 What differs from a cluster:
 
-- A pod has the name of its StatefulSet or Deployment (with the number, for a Triton), and podman's DNS serves that name as
-  that of a Service. So each Deployment has one pod, HAProxy's domain of the Tritons is podman's, and a Triton's name
+- A pod has the name of its StatefulSet or Deployment (with the number, for a Triton). Podman's DNS serves that name, in
+  place of a Service's. So each Deployment has one pod, HAProxy's domain of the Tritons is podman's, and a Triton's name
   resolves also while it is not ready.
 - Tritons run on the CPU: profile `cpu`, the image `sam3-triton:cpu`, no `nvidia.com/gpu`. They drain for less time.
-- The claim of the models is a folder. An `emptyDir` in memory is a folder in this machine's memory that everyone may write
-  to, as kubelet makes it; podman would make one on the disk that belongs to root.
-- podman runs no probes (its own need systemd) and no preStop; the tests send the probes. It would publish every container
-  port on this machine, so the ports are left out; they are reached at the pod's address.
+- The claim of the models is a folder. An `emptyDir` in memory is a folder in this machine's memory that everyone may
+  write to, as kubelet makes it; podman would make one on the disk that belongs to root.
+- podman runs no probes (its own need systemd) and no preStop; the tests send the probes.
+- podman would publish every container port on this machine. They are left out, and reached at the pod's address.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Pods:
             self._podman("kube", "play", "--network", self._network, file.name)
 
     def stop(self, name: str) -> int:
-        """Stops the pod as Kubernetes does, with its grace period, and deletes it; returns the container's exit code."""
+        """Stops the pod within its grace period, and deletes it; returns the container's exit code."""
         workload = self._workload(name)
         grace_s = workload["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30)
         one = f"{name}-{container(workload)['name']}"
