@@ -37,6 +37,7 @@ class Pods:
     def __init__(self, podman: Podman, network: str, manifests: list[Manifest], models: Path) -> None:
         self._podman, self._network, self._manifests, self._models = podman, network, manifests, models
         self._memory: dict[str, Path] = {}
+        self._addresses: dict[str, str] = {}
 
     def start(self, name: str) -> None:
         """Starts `sam3-proxy`, `sam3-gateway` or `sam3-triton-N`."""
@@ -47,6 +48,9 @@ class Pods:
             yaml.safe_dump_all([*maps, self._pod(name)], file)
             file.flush()
             self._podman("kube", "play", "--network", self._network, file.name)
+        infra = self._podman("pod", "inspect", "--format", "{{.InfraContainerID}}", name)
+        address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+        self._addresses[name] = self._podman("inspect", "--format", address, infra)
 
     def stop(self, name: str) -> int:
         """Stops the pod within its grace period, and deletes it; returns the container's exit code."""
@@ -83,8 +87,7 @@ class Pods:
 
     def address(self, name: str) -> str:
         """The pod's address."""
-        infra = self._podman("pod", "inspect", "--format", "{{.InfraContainerID}}", name)
-        return self._podman("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", infra)
+        return self._addresses[name]
 
     def url(self, name: str, port: str) -> str:
         """The address of a port of the pod, by the port's name."""
