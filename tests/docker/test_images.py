@@ -187,10 +187,11 @@ def test_stop_ends_it_in_time_and_in_order(deployment: Deployment, service: str)
     assert deployment.inspect(service, "{{.State.ExitCode}}") == "0"
 
 
-def test_the_repository_can_be_baked_in(images: Podman, checkout: Path) -> None:
+def test_replicas_serve_a_repository_that_is_baked_in(images: Podman, checkout: Path) -> None:
     images.build(checkout / "docker" / "triton.Dockerfile", checkout, "sam3-triton:baked", "--build-arg=VARIANT=cpu")
     flags = ("--init", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--shm-size=1g")
-    container = images("run", "--detach", *flags, "sam3-triton:baked")
+    command = ("/opt/sam3/serve.sh", "--profile=cpu", "--replicas=2")  # with the image's HAProxy in front of them
+    container = images("run", "--detach", *flags, "sam3-triton:baked", *command)
     try:
         wait_for(lambda: not images.try_("healthcheck", "run", container).returncode, "the baked image is healthy")
     finally:
