@@ -20,8 +20,9 @@ ARGUMENTS: list[tuple[str, Any]] = [
     # By default, gRPC waits up to two minutes between attempts to connect and fails calls meanwhile, even if the server
     # is back.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # Despite its name, the time for an attempt to connect.
+    ("grpc.min_reconnect_backoff_ms", 5000),
     # A ping after so much silence during a call. sam3-serve makes Triton accept these; another Triton closes the
     # connection at the fourth ping during one call, after two minutes. The first timeout is for data that the peer's
     # kernel does not acknowledge, and in older gRPC for the ping's answer; the second is for that since.

@@ -92,9 +92,9 @@ def test_a_server_that_does_not_see_the_memory(url: str, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Region, "key", property(lambda region: f"/{region.name[:20]}"))
     with Sam3Client(url, shared_memory=True) as client:
-        create = client._transport._regions._module.create_shared_memory_region
+        create = client._transport._inner._regions._module.create_shared_memory_region
         monkeypatch.setattr(
-            client._transport._regions._module,
+            client._transport._inner._regions._module,
             "create_shared_memory_region",
             lambda name, key, size: create(name, f"/{name}", size),
         )
