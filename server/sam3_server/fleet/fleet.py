@@ -25,6 +25,8 @@ _WATCH_EVERY_S = 0.2
 # The proxy needs 1.5 s to notice that a replica drains.
 _DRAIN_S = 2.0
 _PROXY_PAUSE_S = 1.0
+# A replica that fails twice while the fleet starts ends it.
+_START_ATTEMPTS = 2
 # A replica gives running requests 35 s (launcher.py).
 _REPLICA_STOP_TIMEOUT_S = 45.0
 _HURRIED_STOP_TIMEOUT_S = 10.0
@@ -137,8 +139,8 @@ class Fleet:
             replica = Replica(placement, folder / placement.name, self._arguments, self._flags, self._log)
             self._keepers.append(Keeper(replica, self._say))
         # The first one alone: it finds faults of the export, and fills caches on disk, such as TensorRT's engines.
-        for keepers in (self._keepers[:1], self._keepers[1:]):
-            self._start_replicas(keepers)
+        self._start_replicas(self._keepers[:1])
+        self._start_replicas(self._keepers[1:])
         config, socket = folder / "fleet.cfg", folder / "proxy.sock"
         config.write_text(fleet_config(self._address, self._ports.http, self._ports.grpc, self._placements, socket))
         self._proxy = process.Proxy(binary, config, socket, self._log)
@@ -148,6 +150,8 @@ class Fleet:
         while not all(self._proxy.has_up(placement.name) for placement in self._placements):
             if self._proxy.exit_code() is not None:
                 raise ServerError("the proxy did not start; its messages are above")
+            for keeper in self._keepers:
+                keeper.tend()
             time.sleep(_WATCH_EVERY_S)
         self._health.report(READY)
 
@@ -180,11 +184,10 @@ class Fleet:
             )
             keeper.start()
         while any(keeper.state is not State.SERVING for keeper in keepers):
-            for keeper in self._keepers:
-                if keeper.replica.has_ended() and keeper.state is not State.PAUSING:
-                    raise ServerError(f"{keeper.replica.placement.name}: {keeper.replica.reason()}")
             for keeper in keepers:
                 keeper.tend()
+                if len(keeper.failures) == _START_ATTEMPTS:
+                    raise ServerError(f"{keeper.replica.placement.name}: {keeper.failures[-1]}")
             time.sleep(_WATCH_EVERY_S)
 
     def _tend(self) -> None:

@@ -30,6 +30,7 @@ class Keeper:
         """
         self.replica = replica
         self.state = State.PAUSING
+        self.failures: list[str] = []  # the reasons of those in a row
         self._say = say
         self._pause_s = _FIRST_PAUSE_S
         self._since = time.monotonic()
@@ -59,11 +60,13 @@ class Keeper:
             if self.state is State.DRAINING:
                 self.start()
             else:
+                self.failures.append(reason)
                 self._enter(State.PAUSING)
                 self._say(f"{self.replica.placement.name}: {reason}; starting it again in {self._pause_s:.0f} s")
         elif self.state is State.STARTING and self.replica.is_ready():
             self._say(f"{self.replica.placement.name} is ready, {time.monotonic() - self._since:.1f} s after its start")
             self._pause_s = _FIRST_PAUSE_S
+            self.failures.clear()
             self._enter(State.SERVING)
 
     def _enter(self, state: State) -> None:
