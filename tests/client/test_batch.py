@@ -13,10 +13,10 @@ import pytest
 from sam3_triton import ConceptPrompt, Sam3Error
 from sam3_triton.batch import prompts_file
 from sam3_triton.batch.jobs import Job
+from sam3_triton.batch.local_store import LocalStore
 from sam3_triton.batch.prompts_file import Fault, Jobs
 from sam3_triton.batch.report import Report, report_name
 from sam3_triton.batch.shards import Shard
-from sam3_triton.batch.store import LocalStore
 from sam3_triton.cli import main
 
 PNG = b"a mask"

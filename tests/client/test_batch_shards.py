@@ -9,10 +9,10 @@ from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
+from sam3_triton.batch.local_store import LocalStore
 from sam3_triton.batch.prompts_file import Jobs, parse
 from sam3_triton.batch.report import report_name
 from sam3_triton.batch.shards import Shard, photo_number
-from sam3_triton.batch.store import LocalStore
 from sam3_triton.cli import main
 
 

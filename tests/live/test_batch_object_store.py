@@ -14,9 +14,9 @@ import pytest
 from pictures import fresh_image
 from repository import free_ports
 from sam3_triton.batch.jobs import Job
+from sam3_triton.batch.opening import open_store
 from sam3_triton.batch.remote_store import RemoteStore
 from sam3_triton.batch.report import Report
-from sam3_triton.batch.store import open_store
 from sam3_triton.prompts import Prompt
 
 server_of_s3 = pytest.importorskip("moto.server", reason="moto[server] is not installed: pip install --group dev")

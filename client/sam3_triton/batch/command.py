@@ -11,13 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from sam3_triton.async_client import AsyncSam3Client
+from sam3_triton.batch.local_store import LocalStore
 from sam3_triton.batch.names import possible_series
+from sam3_triton.batch.opening import open_file, open_store
 from sam3_triton.batch.progress import Progress
 from sam3_triton.batch.prompts_file import Fault, Jobs, parse
 from sam3_triton.batch.report import Report, report_name
 from sam3_triton.batch.run import GaveUpError, Run
 from sam3_triton.batch.shards import Shard
-from sam3_triton.batch.store import LocalStore, Store, open_file, open_store, overlap
+from sam3_triton.batch.store import Store, overlap
 from sam3_triton.errors import InvalidInputError
 
 ALL_DONE, STOPPED, SOME_FAILED, INTERRUPTED = 0, 1, 3, 130

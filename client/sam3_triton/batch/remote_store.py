@@ -7,31 +7,16 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
 from typing import Any
 
 from sam3_triton.batch.journal import Journal
-from sam3_triton.batch.store import LocalStore, Status, Store, StoreError
+from sam3_triton.batch.store import Status, StoreError
 from sam3_triton.errors import InvalidInputError
-from sam3_triton.extras import filesystem_of
 
 # Object stores name an object's version differently.
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 # A part is written again with each flush until it is full, so its size bounds what is written twice.
 _LINES_PER_PART = 1000
-
-
-def connect(url: str) -> Store:
-    """Opens the folder of a URL.
-
-    Raises:
-        MissingExtraError: the URL's file system is not installed.
-        InvalidInputError: nobody knows such URLs.
-    """
-    files, root = filesystem_of(url)
-    if "file" in ((files.protocol,) if isinstance(files.protocol, str) else files.protocol):
-        return LocalStore(Path(root))
-    return RemoteStore(files, root)
 
 
 class RemoteStore:
