@@ -23,7 +23,7 @@ class Report:
     detect changes), and either `masks` and `scores`, best first, or `error`. That of a concept, which may have no mask,
     also has `boxes`, `presence` and `truncated`.
 
-    It is kept in memory as text, about half a kilobyte a line. Its methods may be called from several threads.
+    It is kept in memory as text, about 350 bytes a line. Its methods may be called from several threads.
     """
 
     def __init__(self, out: Store, name: str) -> None:
