@@ -116,7 +116,9 @@ def test_what_refers_to_pods_finds_them(manifests: list[Manifest], pods: dict[st
     for label, value in _labels_that_are_selected(manifests):
         assert value in names[label], value
     for service in (one for one in manifests if one["kind"] == "Service"):
-        ports = {port["name"]: port["containerPort"] for port in pods[service["metadata"]["name"]]["ports"]}
+        name = service["metadata"]["name"]
+        assert service["spec"]["selector"] == {"app.kubernetes.io/name": name}
+        ports = {port["name"]: port["containerPort"] for port in pods[name]["ports"]}
         for port in service["spec"]["ports"]:
             assert port["port"] == ports[port["targetPort"]]
     for monitor in (one for one in manifests if one["kind"] == "PodMonitor"):
