@@ -151,9 +151,12 @@ def test_only_the_ports_that_are_needed_are_open(manifests: list[Manifest]) -> N
     assert ports("sam3-triton", "egress") == []
     assert ports("sam3-triton-metrics", "ingress") == [METRICS_PORT]
     assert ports("sam3-proxy-metrics", "ingress") == [8404]
-    proxies = only(manifests, "Deployment", "sam3-gateway")["spec"]["template"]["metadata"]["labels"]
     (source,) = policies["sam3-proxy"]["ingress"][0]["from"]
-    assert source["podSelector"]["matchLabels"].items() <= proxies.items()
+    job = yaml.safe_load((KUBERNETES / "batch-job.yaml").read_text())
+    for client in (only(manifests, "Deployment", "sam3-gateway"), job):
+        labels = client["spec"]["template"]["metadata"]["labels"]
+        assert source["podSelector"]["matchLabels"].items() <= labels.items()
+    assert {"name": "SAM3_URL", "value": f"sam3-proxy:{GRPC_PORT}"} in container(job)["env"]
 
 
 def test_every_pod_is_confined(manifests: list[Manifest]) -> None:
