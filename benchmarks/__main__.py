@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "simulate fleets of up to 16 replicas, with service times that were measured"
     command = add("sizing", text, _sizing, _OUTPUT / "sizing")
     file = PROJECT / "benchmarks" / "results" / "short.json"
-    advice = "results of the command short, whose service times are taken (default: %(default)s)"
+    advice = "results of the command short or long, whose service times are taken (default: %(default)s)"
     command.add_argument("--service-times", type=Path, default=file, metavar="JSON", help=advice)
     command = add("report", "write the report and plots of a results file again", _report, _OUTPUT)
     file = _OUTPUT / "results.json"
