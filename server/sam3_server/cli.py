@@ -76,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
         "--gpus",
         type=_names,
         metavar="ID,...",
-        help="run a server on each of these GPUs, behind HAProxy; ids as in CUDA_VISIBLE_DEVICES, such as 0,1",
+        help="run a server on each of these GPUs, behind HAProxy; ids as in CUDA_VISIBLE_DEVICES, such as 0,1. "
+        "Choose a --profile for GPUs, too",
     )
     parser.add_argument("flags", nargs="*", metavar="--TRITON-FLAG=VALUE", help="flags for tritonserver, after --")
     return parser
