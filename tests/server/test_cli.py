@@ -1,0 +1,23 @@
+"""The arguments of `sam3-serve`."""
+
+from __future__ import annotations
+
+import pytest
+from sam3_server import cli
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "fault"),
+    [
+        ("--replicas", "0", "expected a whole number above 0, not '0'"),
+        ("--replicas", "two", "expected a whole number above 0, not 'two'"),
+        ("--drain-s", "-1", "expected seconds, 0 or more, not '-1'"),
+        ("--drain-s", "10s", "expected seconds, 0 or more, not '10s'"),
+        ("--gpus", "0,0", "expected ids without repetition, such as 0,1, not '0,0'"),
+        ("--gpus", "0,,1", "expected ids without repetition, such as 0,1, not '0,,1'"),
+    ],
+)
+def test_an_invalid_value_is_named(flag: str, value: str, fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([f"{flag}={value}"])
+    assert f"argument {flag}: {fault}" in capsys.readouterr().err
