@@ -11,7 +11,7 @@ FROM nvcr.io/nvidia/tritonserver:${RELEASE}-py3 AS cpu
 # From 24.11 on, the Python of NVIDIA's images refuses to install without this. Earlier ones ignore the variable.
 ENV PIP_BREAK_SYSTEM_PACKAGES=1
 WORKDIR /opt/sam3
-# The front of several replicas (sam3-serve --replicas, --gpus). Security fixes come with a rebuild, so it is not pinned.
+# The proxy in front of several replicas (sam3-serve --replicas, --gpus). Security fixes come with a rebuild, so it is not pinned.
 # hadolint ignore=DL3008
 RUN apt-get update -qq \
     && apt-get install -qq -y --no-install-recommends haproxy \

@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
         "--shard",
         type=_shard,
         metavar="K/N",
-        help="run only part K of N, with K from 0 to N-1; the parts have whole photos and a report each, "
+        help="run only part K of N, with K from 0 to N-1. All prompts on a photo are in one part. Its report is "
         "OUT/report-0000K-of-0000N.jsonl",
     )
     batch.add_argument(
