@@ -185,6 +185,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     _check(options.flags, parser)
+    if options.gpus and not options.profile:
+        parser.error("--gpus needs a --profile, such as gpu: the repository's own configs use the CPU")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     ports = Ports(options.http_port, options.grpc_port, options.metrics_port)

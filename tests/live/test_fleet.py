@@ -291,7 +291,7 @@ def test_ctrl_c_leaves_nothing_even_of_a_killed_supervisor(fleet: Fleet) -> None
 
 
 def test_two_signals_during_the_start_leave_nothing(exported_demo: Path) -> None:
-    fleet = start(exported_demo, "--gpus", "5,7", "--drain-s", "60")
+    fleet = start(exported_demo, "--profile", "cpu", "--gpus", "5,7", "--drain-s", "60")
     fleet.wait_for_line("starting replica-0 on GPU 5", 0)
     fleet.wait_for_line("[replica-0] ", 0)
     assert fleet.triton(0).environ()["CUDA_VISIBLE_DEVICES"] == "5"

@@ -180,7 +180,8 @@ class Fleet:
             where = f" on GPU {place.gpu}" if place.gpu is not None else ""
             self._say(
                 f"starting {place.name}{where}: gRPC {LOOPBACK}:{place.ports.grpc}, "
-                f"HTTP {LOOPBACK}:{place.ports.http}, metrics http://{LOOPBACK}:{place.ports.metrics}/metrics"
+                f"HTTP {LOOPBACK}:{place.ports.http}, metrics http://{LOOPBACK}:{place.ports.metrics}/metrics, "
+                f"health http://{LOOPBACK}:{place.health_port}/health/ready"
             )
             keeper.start()
         while any(keeper.state is not State.SERVING for keeper in keepers):
