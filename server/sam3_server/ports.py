@@ -31,3 +31,5 @@ def check_free(address: str, port: int, advice: str) -> None:
         except OSError as error:
             reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
             raise ServerError(f"port {port} of {address} {reason}; {advice}") from error
+        except OverflowError as error:
+            raise ServerError(f"there is no port {port}; {advice}") from error

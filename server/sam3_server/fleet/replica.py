@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -166,3 +167,5 @@ def read(url: str) -> bytes:
     except urllib.error.HTTPError as error:
         with error:
             return error.read()
+    except http.client.HTTPException as error:  # such as an answer that breaks off
+        raise OSError(f"{url}: {error!r}") from error
