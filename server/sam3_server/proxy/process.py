@@ -54,6 +54,7 @@ class Proxy:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",
             start_new_session=True,  # Ctrl-C reaches only the fleet, which then stops the proxy
         )
         threading.Thread(target=self._pass_log_on, args=(self._process,), daemon=True).start()
