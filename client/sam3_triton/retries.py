@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 
 from sam3_triton.async_transport import AsyncTransport
-from sam3_triton.errors import NoServerError
+from sam3_triton.errors import ClosedClientError, NoServerError
 from sam3_triton.transport import Transport
 from sam3_triton.wire import Arrays, Call
 
 DEFAULT_RETRIES = 3
 # The first pauses are about as long as gRPC needs to connect again. Three pauses take 1.3 s at most.
 _FIRST_PAUSE_S, _GROWTH = 0.1, 3.0
+_CLOSED = "this client was closed while a call waited to be sent again"
 
 
 class _Retries:
@@ -56,6 +58,7 @@ class RetryingTransport:
         """
         self._inner = inner
         self._retries = retries
+        self._closed = threading.Event()
 
     def infer(self, call: Call, timeout_s: float) -> Arrays:
         """See `Transport`."""
@@ -64,10 +67,12 @@ class RetryingTransport:
             try:
                 return self._inner.infer(call, retries.remaining_s())
             except NoServerError as error:
-                time.sleep(retries.pause_s(error))
+                if self._closed.wait(retries.pause_s(error)):
+                    raise ClosedClientError(_CLOSED) from error
 
     def close(self) -> None:
-        """See `Transport`."""
+        """See `Transport`. A call that waits to be sent again raises `ClosedClientError`."""
+        self._closed.set()
         self._inner.close()
 
 
@@ -81,6 +86,7 @@ class AsyncRetryingTransport:
         """
         self._inner = inner
         self._retries = retries
+        self._closed = False
 
     async def infer(self, call: Call, timeout_s: float) -> Arrays:
         """See `AsyncTransport`."""
@@ -90,7 +96,10 @@ class AsyncRetryingTransport:
                 return await self._inner.infer(call, retries.remaining_s())
             except NoServerError as error:
                 await asyncio.sleep(retries.pause_s(error))
+                if self._closed:
+                    raise ClosedClientError(_CLOSED) from error
 
     async def close(self) -> None:
-        """See `AsyncTransport`."""
+        """See `AsyncTransport`. A call that waits to be sent again raises `ClosedClientError`."""
+        self._closed = True
         await self._inner.close()
