@@ -25,7 +25,8 @@ from sam3_triton.errors import (
 _BROKEN_STREAM = re.compile(r"stream removed|rst_stream|end_stream|socket closed|connection reset", re.IGNORECASE)
 _NO_CONNECTION = {
     "UNAVAILABLE": re.compile(
-        r"connect|socket|reset|goaway|transport|stream removed|pipe|\bpings?\b|http2 header", re.IGNORECASE
+        r"connect|socket|reset|goaway|transport|stream removed|pipe|\bpings?\b|http2 header|cancelling all calls",
+        re.IGNORECASE,
     ),
     "UNKNOWN": _BROKEN_STREAM,
     "INTERNAL": _BROKEN_STREAM,

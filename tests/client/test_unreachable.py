@@ -42,6 +42,7 @@ def test_the_client_says_so(nobody: str, scheme: str) -> None:
         ("StatusCode.UNAVAILABLE", "Stream removed (sendmsg: Broken pipe (32))"),
         ("StatusCode.UNAVAILABLE", "Received http2 header with status: 503"),
         ("StatusCode.UNAVAILABLE", "ping timeout"),
+        ("StatusCode.UNAVAILABLE", "Cancelling all calls"),
         ("StatusCode.UNKNOWN", "Stream removed (Data frame with END_STREAM flag received)"),
         ("StatusCode.INTERNAL", "Received RST_STREAM with error code 2"),
         ("StatusCode.CANCELLED", "Received RST_STREAM with error code 8"),
