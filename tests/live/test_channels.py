@@ -49,7 +49,7 @@ def test_a_peer_that_vanishes_costs_seconds(server, monkeypatch: pytest.MonkeyPa
         click(client)
         link.silence()
         click(client)
-        assert link.connections == 2
+        assert link.connections > 1
 
 
 def test_a_channel_is_renewed_in_asyncio(server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,19 +68,23 @@ def test_a_channel_is_renewed_in_asyncio(server, monkeypatch: pytest.MonkeyPatch
 
 def test_calls_in_flight_keep_their_channel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channels, "MAX_AGE_S", 0.0)
-    with silent_triton() as (triton, address), Sam3Client(address, timeout_s=3, retries=0) as client:
-        errors: list[BaseException] = []
+    errors: list[BaseException] = []
 
-        def call() -> None:
-            try:
-                client.model()
-            except Exception as error:
-                errors.append(error)
+    def call() -> None:
+        try:
+            client.model()
+        except Exception as error:
+            errors.append(error)
 
-        threads = [threading.Thread(target=call) for _ in range(3)]
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    with silent_triton() as (triton, address):
+        client = Sam3Client(address, timeout_s=600, retries=0)
         for count, thread in enumerate(threads, start=1):
             thread.start()
             triton.wait_for(count, 0)  # those before it are still in flight
-        for thread in threads:
-            thread.join()
-        assert [type(error).__name__ for error in errors] == ["DeadlineExceededError"] * 3
+        assert not errors
+    # The server has ended; a channel that was closed would be another error.
+    for thread in threads:
+        thread.join()
+    client.close()
+    assert [type(error).__name__ for error in errors] == ["NoServerError"] * 3, errors
