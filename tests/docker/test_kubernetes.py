@@ -144,7 +144,7 @@ def test_only_the_ports_that_are_needed_are_open(manifests: list[Manifest]) -> N
         return sorted(port["port"] for rule in policies[policy].get(direction, []) for port in rule["ports"])
 
     assert ports("sam3-gateway", "ingress") == [settings.DEFAULT_PORT]
-    assert ports("sam3-gateway", "egress") == [53, 53, GRPC_PORT]
+    assert ports("sam3-gateway", "egress") == [53, 53, HTTP_PORT, GRPC_PORT]
     assert ports("sam3-proxy", "ingress") == [HTTP_PORT, GRPC_PORT]
     assert ports("sam3-proxy", "egress") == [53, 53, HTTP_PORT, GRPC_PORT, HEALTH_PORT]
     assert ports("sam3-triton", "ingress") == [HTTP_PORT, GRPC_PORT, HEALTH_PORT]
