@@ -119,6 +119,8 @@ def storage() -> Path:
 
 def build_standins(podman: Podman) -> None:
     """Builds the stand-ins, with the real images' names; takes seconds if an earlier run has built them."""
+    # Each change of the sources leaves images of some hundred megabytes behind.
+    podman("image", "prune", "--force", "--filter", "until=168h", timeout_s=600)
     base = _base(podman)
     versions = [f"--build-arg={name.upper()}={version(package)}" for name, package in _WHEELS.items()]
     backends = f"--build-context=backends={Path(installation.__file__).with_name('backends')}"

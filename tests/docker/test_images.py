@@ -196,3 +196,4 @@ def test_replicas_serve_a_repository_that_is_baked_in(images: Podman, checkout: 
         wait_for(lambda: not images.try_("healthcheck", "run", container).returncode, "the baked image is healthy")
     finally:
         images.try_("rm", "--force", "--time=0", container)
+        images.try_("rmi", "sam3-triton:baked")  # the next run exports a repository of its own
