@@ -75,7 +75,9 @@ def test_boxes_together_are_boxes_one_by_one(server, count: int, with_points: bo
             own = None if points is None else points[index]
             alone = client.predict(PHOTO, box=box, points=own, multimask=multimask)
             assert_same(together[index], alone)
-            assert together[index].mask_pngs == alone.mask_pngs
+            # Some processors round the two differently, which flips a pixel whose logit is almost 0.
+            for mask, expected in zip(together[index].masks, alone.masks, strict=True):
+                assert (mask != expected).sum() <= 2
 
 
 def test_objects_are_refined_by_their_own_masks(server) -> None:

@@ -19,7 +19,7 @@ from repository import PROJECT, free_ports
 from sam3_server.errors import ServerError
 from sam3_server.model_processes import model_processes
 from sam3_server.supervisor import supervise
-from sam3_triton import Sam3Client, Sam3Error, ServerUnavailableError
+from sam3_triton import NoServerError, Sam3Client, Sam3Error
 
 CLICK = {"points": [[5, 5]]}
 # The stand-ins make Python models of the exported ones, too.
@@ -154,7 +154,7 @@ def test_a_killed_model_is_noticed_and_the_service_comes_back(service: Service, 
             assert service.process.poll() is None
             time.sleep(0.05)
     assert callers.errors
-    assert {type(error) for error in callers.errors} == {ServerUnavailableError}
+    assert {type(error) for error in callers.errors} == {NoServerError}
     assert not [error for error in callers.errors if "\n" in str(error)]
     assert max(callers.differences) < 1e-3
     service.wait_for_health(True)
