@@ -69,19 +69,20 @@ class Relay:
                     ).start()
 
     def _pass_on(self, source: socket.socket, target: socket.socket, upload: bool, number: int) -> None:
-        with suppress(OSError):
+        try:
             while piece := source.recv(_PIECE):
                 if number <= self._silent_until:
                     continue
                 end = self._break_at(len(piece), upload)
                 target.sendall(piece[:end])
                 if end is not None:
-                    for each in (source, target):
-                        each.shutdown(socket.SHUT_RDWR)
+                    _shut(source, target)
                     return
             if upload:
                 self.open -= 1
             target.shutdown(socket.SHUT_WR)
+        except OSError:  # one end was reset; without this, the other would wait for it
+            _shut(source, target)
 
     def _break_at(self, size: int, upload: bool) -> int | None:
         with self._lock:
@@ -94,6 +95,12 @@ class Relay:
             self._left = None
             self.breaks += 1
             return left
+
+
+def _shut(*connections: socket.socket) -> None:
+    for each in connections:
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
