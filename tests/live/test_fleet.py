@@ -306,6 +306,20 @@ def test_two_signals_during_the_start_leave_nothing(exported_demo: Path) -> None
     assert_nothing_is_left(fleet, owned)
 
 
+def test_a_replica_that_does_not_start_is_not_waited_for(exported_demo: Path) -> None:
+    """Another program takes a port of replica 1 while replica 0 starts."""
+    fleet = start(exported_demo, "--replicas", str(REPLICAS))
+    fleet.wait_for_line("starting replica-0", 0)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", fleet.ports[2] + 20))
+        assert fleet.process.stdout is not None
+        assert fleet.process.stdout.readline().startswith("Serving SAM 3 on 2 replicas"), "".join(fleet.said)[-3000:]
+        assert (fleet.up(0), fleet.up(1)) == (True, False)
+    fleet.wait_for("replica 1", lambda: fleet.up(1))
+    fleet.process.terminate()
+    assert fleet.process.wait(60) == 0
+
+
 def segments(prefixes: list[str]) -> list[Path]:
     """Shared memory whose name has one of the prefixes."""
     return [path for prefix in prefixes for path in Path("/dev/shm").glob(f"{prefix}*")]

@@ -25,7 +25,7 @@ _WATCH_EVERY_S = 0.2
 # The proxy needs 1.5 s to notice that a replica drains.
 _DRAIN_S = 2.0
 _PROXY_PAUSE_S = 1.0
-# A replica that fails twice while the fleet starts ends it.
+# A replica that fails twice while the fleet starts is not waited for.
 _START_ATTEMPTS = 2
 # A replica gives running requests 35 s (launcher.py).
 _REPLICA_STOP_TIMEOUT_S = 45.0
@@ -139,21 +139,30 @@ class Fleet:
             replica = Replica(placement, folder / placement.name, self._arguments, self._flags, self._log)
             self._keepers.append(Keeper(replica, self._say))
         # The first one alone: it finds faults of the export, and fills caches on disk, such as TensorRT's engines.
-        self._start_replicas(self._keepers[:1])
-        self._start_replicas(self._keepers[1:])
+        first, others = self._keepers[0], self._keepers[1:]
+        self._start_replicas([first])
+        if first.state is not State.SERVING:
+            raise ServerError(f"{first.replica.placement.name}: {first.failures[-1]}")
+        self._start_replicas(others)
         config, socket = folder / "fleet.cfg", folder / "proxy.sock"
         config.write_text(fleet_config(self._address, self._ports.http, self._ports.grpc, self._placements, socket))
         self._proxy = process.Proxy(binary, config, socket, self._log)
         routes = {"/metrics": self._metrics, "/metrics/proxy": self._proxy_metrics}
         self._cleanup.enter_context(Endpoint(self._address, self._ports.metrics, routes))
         self._proxy.start()
-        while not all(self._proxy.has_up(placement.name) for placement in self._placements):
+        while not self._proxy_has_found_all():
             if self._proxy.exit_code() is not None:
                 raise ServerError("the proxy did not start; its messages are above")
             for keeper in self._keepers:
                 keeper.tend()
             time.sleep(_WATCH_EVERY_S)
         self._health.report(READY)
+
+    def _proxy_has_found_all(self) -> bool:
+        """Whether the proxy uses all replicas that serve, and there are any. Others may still fail to start."""
+        assert self._proxy is not None
+        serving = [keeper.replica.placement.name for keeper in self._keepers if keeper.state is State.SERVING]
+        return bool(serving) and all(map(self._proxy.has_up, serving))
 
     def _check_ports(self) -> None:
         public = {
@@ -184,11 +193,9 @@ class Fleet:
                 f"health http://{LOOPBACK}:{place.health_port}/health/ready"
             )
             keeper.start()
-        while any(keeper.state is not State.SERVING for keeper in keepers):
+        while any(one.state is not State.SERVING and len(one.failures) < _START_ATTEMPTS for one in keepers):
             for keeper in keepers:
                 keeper.tend()
-                if len(keeper.failures) == _START_ATTEMPTS:
-                    raise ServerError(f"{keeper.replica.placement.name}: {keeper.failures[-1]}")
             time.sleep(_WATCH_EVERY_S)
 
     def _tend(self) -> None:

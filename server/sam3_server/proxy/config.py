@@ -15,6 +15,9 @@ STOP_TIMEOUT_S = 30
 _FRONTENDS = """\
 global
     hard-stop-after {stop_timeout_s}s
+    # Without these, HAProxy reserves memory for as many connections as the limit on open files allows.
+    maxconn 4000
+    no strict-limits
 
 frontend http from sam3
     bind {address}:{http}
