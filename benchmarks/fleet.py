@@ -293,12 +293,12 @@ def _put_to_sleep(repository: Path, seconds: float) -> None:
 
 
 def _rate(url: str, callers: int, window_s: float) -> float:
-    # So many images that each replica has its share of the callers at any time.
-    clicks = clicks_on(fresh_images(20 * callers), 1)
+    clicks = clicks_on(fresh_images(4 * callers), 1)
     turns = itertools.cycle(clicks)
     lock = threading.Lock()
     with Sam3Client(url) as client, ThreadPoolExecutor(callers) as pool:
-        list(pool.map(lambda click: client.set_image(click.image), clicks))
+        with ThreadPoolExecutor(_CALLERS) as few:  # a server refuses many new images at a time
+            list(few.map(lambda click: client.set_image(click.image), clicks))
         deadline = time.monotonic() + window_s
 
         def click_until_then(_: int) -> int:
