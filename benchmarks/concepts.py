@@ -40,6 +40,7 @@ from benchmarks.limit import ENCODER, Arrays, run, session
 from benchmarks.report import table
 from benchmarks.results import BenchmarkError
 from benchmarks.services import serving
+from benchmarks.turns import in_turns
 
 # Everything but the trunk has SAM 3's own size.
 THIN = replace(FULL_SIZE, num_hidden_layers=1, global_attn_indexes=(), concepts=ConceptArchitecture())
@@ -98,7 +99,8 @@ def measure(repositories: dict[str, Path], rounds: int, block: int) -> Figures:
             "client.find": (find, max(1, block // 10)),
             **{f"click, {name}": (partial(_click, client, click), block) for name, client in clients.items()},
         }
-        figures: Figures = {"milliseconds": _in_turns(ways, rounds)}
+        turns = in_turns(ways, rounds)
+        figures: Figures = {"milliseconds": {name: statistics.median(values) for name, values in turns.items()}}
         figures["milliseconds"] |= _encodes(clients, others[:rounds])
         figures["cache_bytes_per_image"] = {
             name: _metric(server, "bytes") / _metric(server, "entries") for name, server in servers.items()
@@ -163,22 +165,6 @@ def _exported(checkpoint: Path, folder: Path, components: str) -> Path:
     if subprocess.run([*command, "--components", components], stdout=sys.stderr).returncode:
         raise BenchmarkError("the checkpoint could not be exported")
     return repository
-
-
-def _in_turns(ways: dict[str, tuple[Callable[[], object], int]], rounds: int) -> dict[str, float]:
-    """The median milliseconds of each way: of each turn, and then of all turns. The first round is not counted."""
-    turns: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
-        for name, (call, count) in ways.items():
-            seconds = []
-            for _ in range(count):
-                started = time.perf_counter()
-                call()
-                seconds.append(time.perf_counter() - started)
-            if number:
-                turns[name].append(1000 * statistics.median(seconds))
-        print(f"  round {number} of {rounds}", file=sys.stderr, flush=True)
-    return {name: statistics.median(values) for name, values in turns.items()}
 
 
 def _encodes(clients: dict[str, Sam3Client], images: list[bytes]) -> dict[str, float]:

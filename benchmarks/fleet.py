@@ -6,7 +6,6 @@ throughput of several replicas, and what the proxy adds to a click.
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 import signal
@@ -14,9 +13,9 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,18 +24,17 @@ from typing import Any
 import numpy as np
 import tritonclient.grpc as triton
 from google.protobuf import text_format
-from PIL import Image
 from sam3_triton import Sam3Client, Sam3Error
 
 from benchmarks.clicks import Click, clicks_on, fresh_images, zipf_trace
-from benchmarks.limit import ENCODER
-from benchmarks.replicas import Fleet, Replica, fleet, round_robin, tritons
+from benchmarks.limit import DECODER, ENCODER
+from benchmarks.replicas import Fleet, Replica, fleet, inferences, round_robin, tritons
 from benchmarks.report import table
 from benchmarks.results import BenchmarkError, about_here
 from benchmarks.services import repository_copy, serving
+from benchmarks.turns import in_turns
 
 Figures = dict[str, Any]
-_DECODER = "sam3_mask_decoder"
 # Callers of the click trace, and of the load while replicas stop and start.
 _CALLERS = 4
 # Callers for each replica that sleeps. Images are hashed, so at times most callers wait for the same replica; with few
@@ -94,27 +92,20 @@ def hit_ratios(repository: Path, amount: Amount) -> list[Figures]:
     for room in amount.rooms:
         with _with_cache(repository, room * image_bytes) as copy, serving(copy) as server:
             (one,) = tritons(os.getpid())
-            ratio = _hit_ratio(server.grpc_url, partial(_settled, one), amount)
+            ratio = _hit_ratio(server.grpc_url, partial(inferences, [one], ENCODER), amount)
             found.append({"room": room, "replicas": 1, "way": "one server", "hit_ratio": ratio})
         for count in amount.replicas:
             # One more, because sam3-serve's probe is an image, too.
             cache_bytes = (room // count + 1) * image_bytes
             with _with_cache(repository, cache_bytes) as copy, fleet(copy, count) as several:
-
-                def encodes(several: Fleet = several) -> int:
-                    return several.inferences(ENCODER)
-
+                replicas = several.replicas()
+                encodes = partial(inferences, replicas, ENCODER)
                 ratio = _hit_ratio(several.grpc_url, encodes, amount)
                 found.append({"room": room, "replicas": count, "way": "by image", "hit_ratio": ratio})
-                with round_robin(several.replicas()) as url:
+                with round_robin(replicas) as url:
                     ratio = _hit_ratio(url, encodes, amount)
                 found.append({"room": room, "replicas": count, "way": "round-robin", "hit_ratio": ratio})
     return found
-
-
-def _settled(replica: Replica) -> int:
-    time.sleep(0.3)
-    return replica.inferences(ENCODER)
 
 
 def _image_bytes(repository: Path) -> int:
@@ -125,10 +116,8 @@ def _image_bytes(repository: Path) -> int:
         return round(one.cache("bytes") / one.cache("entries"))
 
 
-@contextmanager
-def _with_cache(repository: Path, cache_bytes: int) -> Iterator[Path]:
-    with repository_copy(repository, sam3_embedding_cache={"cache_bytes": str(cache_bytes)}) as copy:
-        yield copy
+def _with_cache(repository: Path, cache_bytes: int) -> AbstractContextManager[Path]:
+    return repository_copy(repository, sam3_embedding_cache={"cache_bytes": str(cache_bytes)})
 
 
 def _hit_ratio(url: str, encodes: Callable[[], int], amount: Amount) -> float:
@@ -179,7 +168,7 @@ class Load:
                     self.failures.append((started, str(error)))
                     continue
                 self.answered.append((started, time.monotonic() - started))
-                same = (_pixels(answer.mask_pngs[0]) == self.references[click]).mean()
+                same = (answer.masks[0] == self.references[click]).mean()
                 self.wrong += int(same < _AGREEMENT)
 
 
@@ -190,8 +179,7 @@ def events(repository: Path, amount: Amount) -> list[Figures]:
         clicks = clicks_on(fresh_images(amount.load_images), 1)
         with Sam3Client(several.grpc_url) as client:
             references = {
-                click: _pixels(client.predict(click.image, points=[click.point], logits=False).mask_pngs[0])
-                for click in clicks
+                click: client.predict(click.image, points=[click.point], logits=False).masks[0] for click in clicks
             }
         if len({mask.tobytes() for mask in references.values()}) < amount.load_images // 2:
             raise BenchmarkError("the images' masks are too much alike to show a mixed-up one")
@@ -280,12 +268,12 @@ def throughputs(repository: Path, amount: Amount) -> list[Figures]:
 def _put_to_sleep(repository: Path, seconds: float) -> None:
     """Replaces the decoder by `sleeping_decoder.py`, one click at a time."""
     with serving(repository) as server, triton.InferenceServerClient(server.grpc_url) as client:
-        config = client.get_model_config(_DECODER).config
+        config = client.get_model_config(DECODER).config
     config.backend, config.platform, config.runtime, config.default_model_filename = "python", "", "", ""
     config.max_batch_size = 1
     config.ClearField("dynamic_batching")
     config.parameters["seconds"].string_value = str(seconds)
-    folder = repository / _DECODER
+    folder = repository / DECODER
     (folder / "config.pbtxt").write_text(text_format.MessageToString(config))
     (folder / "1").unlink()
     (folder / "1").mkdir()
@@ -319,19 +307,16 @@ def proxy_cost(repository: Path, amount: Amount) -> Figures:
     with fleet(repository, 1) as several:
         (replica,) = several.replicas()
         (click,) = clicks_on(fresh_images(1), 1)
+
+        def click_with(client: Sam3Client) -> None:
+            client.predict(image_id=click.image_id, points=[click.point], logits=False)
+
         with Sam3Client(several.grpc_url) as proxied, Sam3Client(replica.grpc_url) as direct:
             ways = {"proxied": proxied, "direct": direct}
             proxied.set_image(click.image)
-            turns: dict[str, list[float]] = {name: [] for name in ways}
-            for number in range(amount.rounds + 1):
-                for name, client in ways.items():
-                    seconds = []
-                    for _ in range(amount.block):
-                        started = time.perf_counter()
-                        client.predict(image_id=click.image_id, points=[click.point], logits=False)
-                        seconds.append(time.perf_counter() - started)
-                    if number:  # the first round warms up
-                        turns[name].append(1000 * statistics.median(seconds))
+            turns = in_turns(
+                {name: (partial(click_with, client), amount.block) for name, client in ways.items()}, amount.rounds
+            )
     more = [with_it - without for with_it, without in zip(turns["proxied"], turns["direct"], strict=True)]
     ratios = [with_it / without for with_it, without in zip(turns["proxied"], turns["direct"], strict=True)]
     return {
@@ -340,10 +325,6 @@ def proxy_cost(repository: Path, amount: Amount) -> Figures:
         "more_ms": round(statistics.median(more), 3),
         "ratio": round(statistics.median(ratios), 4),
     }
-
-
-def _pixels(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png))) > 0
 
 
 def _say(line: str) -> None:

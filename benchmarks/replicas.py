@@ -14,11 +14,11 @@ import httpx
 import psutil
 import tritonclient.grpc as triton
 
+from benchmarks.limit import DECODER
 from benchmarks.results import BenchmarkError
 from benchmarks.services import free_ports
 
 _START_TIMEOUT_S = 300.0
-_DECODER = "sam3_mask_decoder"
 _ROUND_ROBIN = """
 defaults
     mode http
@@ -42,7 +42,7 @@ class Replica:
     def serves(self) -> bool:
         """Whether it has answered a click since its start."""
         try:
-            return self.inferences(_DECODER) > 0
+            return self.inferences(DECODER) > 0
         except triton.InferenceServerException:
             return False
 
@@ -69,11 +69,6 @@ class Fleet:
         """The running Tritons, by their ports."""
         return tritons(self.process.pid)
 
-    def inferences(self, model: str) -> int:
-        """Inferences of a model on all replicas, each since its own start."""
-        time.sleep(0.3)  # Triton counts a request a moment after it has answered it
-        return sum(replica.inferences(model) for replica in self.replicas())
-
 
 def tritons(parent: int) -> list[Replica]:
     """The Tritons that a process has started, by their ports."""
@@ -86,6 +81,12 @@ def tritons(parent: int) -> list[Replica]:
         except psutil.NoSuchProcess:
             continue
     return sorted(found, key=lambda replica: replica.grpc_url)
+
+
+def inferences(replicas: list[Replica], model: str) -> int:
+    """Inferences of a model on several replicas, each since its own start."""
+    time.sleep(0.3)  # Triton counts a request a moment after it has answered it
+    return sum(replica.inferences(model) for replica in replicas)
 
 
 @contextmanager
