@@ -226,8 +226,8 @@ def test_a_server_that_comes_back_in_time_is_waited_for(own_server: TritonServer
 
 def test_a_model_whose_process_died_fails_no_prompt(own_server: TritonServer, batch: Batch) -> None:
     next(one.process for one in model_processes(own_server.pid) if one.model == "sam3_mask_decoder").kill()
-    batch.write_many(2)
-    result = batch.run(own_server.grpc_url, "--wait", "3")
+    batch.write_many(8)  # so that some request is in flight at any time
+    result = batch.run(own_server.grpc_url, "--wait", "3", "--concurrency", "8")
     assert result.returncode == 1
     assert "sam3: stopped: a model's process has died and must be restarted" in result.stderr
     assert not batch.report()

@@ -6,8 +6,9 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 from sam3_triton.async_client import AsyncSam3Client
@@ -19,6 +20,7 @@ from sam3_triton.batch.store import Store, StoreError
 from sam3_triton.errors import (
     DeadlineExceededError,
     InvalidInputError,
+    NoServerError,
     PredictionError,
     Sam3Error,
     ServerUnavailableError,
@@ -128,7 +130,7 @@ class Run:
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                with self._patience:
+                with self._patience.request():
                     if isinstance(job.prompt, Prompt):
                         return await self._client.segment(image, job.prompt, logits=False)
                     (found,) = await self._client.find_concepts(image, [job.prompt])
@@ -146,22 +148,29 @@ class Run:
 
 
 class _Patience:
-    """Measures how long the server has not answered. Entered for each request."""
+    """Measures how long the server has not answered."""
 
     def __init__(self, progress: Progress, limit_s: float) -> None:
         self._progress = progress
         self._limit_s = limit_s
-        self._under_way = 0
+        self._in_flight: list[float] = []  # when each request was sent
         self._refused_since: float | None = None
         self._told = False
 
-    def __enter__(self) -> None:
-        self._under_way += 1
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        self._under_way -= 1
-        if error is None or isinstance(error, InvalidInputError):
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Encloses a request; its success, or a refusal of its input, is an answer."""
+        sent = time.monotonic()
+        self._in_flight.append(sent)
+        try:
+            yield
+        except InvalidInputError:
             self.answered()
+            raise
+        else:
+            self.answered()
+        finally:
+            self._in_flight.remove(sent)
 
     def answered(self) -> None:
         """Records that the server works."""
@@ -174,12 +183,16 @@ class _Patience:
         """Records a refusal.
 
         Raises:
-            GaveUpError: the limit is exceeded and no request is in flight (one might be encoding a slow image).
+            GaveUpError: the limit is exceeded, and no request in flight can still be answered.
         """
         now = time.monotonic()
         self._refused_since = self._refused_since or now
         silence_s = now - self._refused_since
-        if silence_s >= self._limit_s and not self._under_way:
+        # A busy server may be encoding a slow image for any request in flight. Without a server, only for those that
+        # another server of a fleet may have: the ones sent before. All later ones are waiting to fail, too.
+        gone = isinstance(error, NoServerError)
+        hopeful = any(not gone or sent < self._refused_since for sent in self._in_flight)
+        if silence_s >= self._limit_s and not hopeful:
             raise GaveUpError(f"{error}; no answer for {self._limit_s:g} s") from error
         if silence_s >= min(_TELL_AFTER_S, self._limit_s) and not self._told:
             self._told = True
