@@ -90,5 +90,13 @@ FORMATS: dict[str, Format] = {
             cost=1.0,
             implementation="sam3_export.torchscript_formats:TorchScriptFp16",
         ),
+        Format(
+            name="torchscript-bf16",
+            description="bf16, as in Meta's predictor, for PyTorch on GPUs, and on CPUs with bf16 instructions",
+            file_name="model.bf16.pt",
+            precision="bf16",
+            cost=2.7,
+            implementation="sam3_export.torchscript_formats:TorchScriptBf16",
+        ),
     )
 }

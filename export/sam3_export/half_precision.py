@@ -1,14 +1,17 @@
-"""Converts a component to fp16, except where rounding would show.
+"""Converts a component to fp16 or bf16, except where rounding would show.
 
 These stay in fp32: layer and group norms, the softmax of attention, coordinates and their encodings (buffers, not
 weights), the layers that compute coordinates, scores and presence, and what a caller gets of these. Features between
 encoder and decoders are fp16.
+
+bf16 has 8 significant bits, too few for a sum over 32 layers. So there only products with weights and attention are in
+bf16. Everything else is in fp32, as where Meta's predictor runs the network under `torch.autocast`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 
 _FP32_SOFTMAX = "sam3_fp32_softmax"
 _NORMS = nn.LayerNorm, nn.GroupNorm
+_PRODUCTS = nn.Linear, nn.Conv2d, nn.ConvTranspose2d
 # Of the mask decoder, then of the concept detector.
 _FP32_PARTS = {
     "iou_prediction_head",
@@ -31,42 +35,68 @@ _FP32_PARTS = {
 }
 
 
-def half(module: nn.Module, own_softmax: bool) -> nn.Module:
-    """A copy of a component's module in fp16.
+def half(module: nn.Module, own_softmax: bool, dtype: torch.dtype = torch.float16) -> nn.Module:
+    """A copy of a component's module in fp16 or bf16.
 
     Args:
         own_softmax: writes the encoder's attention out as two products with a softmax in fp32 between them. Otherwise
             it is PyTorch's `scaled_dot_product_attention`, whose kernels keep the softmax in fp32 themselves. The
             decoder's is always written out (`components/two_way.py`).
+        dtype: `torch.float16` or `torch.bfloat16`.
     """
     twin = copy.deepcopy(module)
-    kept = set(_kept_in_fp32(twin))
-    for part in twin.modules():
-        if part in kept:
-            continue
-        for weight in part.parameters(recurse=False):
-            weight.data = weight.data.half()
-    for part in twin.modules():
-        if isinstance(part, _NORMS):
-            part.register_forward_pre_hook(_to_fp32)
-            part.register_forward_hook(_to_fp16)
+    if dtype == torch.bfloat16:
+        _convert_products(twin, dtype)
+    else:
+        _convert_all_but_norms(twin, dtype)
     if own_softmax:
         _use_fp32_softmax(twin)
     return twin
 
 
-def _kept_in_fp32(module: nn.Module) -> Iterator[nn.Module]:
+def _convert_all_but_norms(module: nn.Module, dtype: torch.dtype) -> None:
+    """Weights, and what every layer returns, in `dtype`."""
+    for part in _convertible(module):
+        _convert(part, dtype)
+    for part in module.modules():
+        if isinstance(part, _NORMS):
+            part.register_forward_pre_hook(_arguments_to(torch.float32))
+            part.register_forward_hook(_result_to(dtype))
+
+
+def _convert_products(module: nn.Module, dtype: torch.dtype) -> None:
+    """The layers that multiply with a matrix in `dtype`; embeddings and norms stay in fp32, so that sums do."""
+    from transformers.models.sam3.modeling_sam3 import Sam3ViTLayer
+
+    for part in _convertible(module):
+        if isinstance(part, _PRODUCTS):
+            _convert(part, dtype)
+            part.register_forward_pre_hook(_arguments_to(dtype))
+    for part in module.modules():
+        if isinstance(part, _NORMS):
+            part.register_forward_pre_hook(_arguments_to(torch.float32))
+        if isinstance(part, Sam3ViTLayer):  # four products take what its norms return: round it once
+            for norm in (part.layer_norm1, part.layer_norm2):
+                norm.register_forward_hook(_result_to(dtype))
+
+
+def _convertible(module: nn.Module) -> Iterator[nn.Module]:
     for name, part in module.named_modules():
-        if isinstance(part, _NORMS) or _FP32_PARTS.intersection(name.split(".")):
+        if not (isinstance(part, _NORMS) or _FP32_PARTS.intersection(name.split("."))):
             yield part
 
 
-def _to_fp32(part: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(argument.float() for argument in arguments)
+def _convert(part: nn.Module, dtype: torch.dtype) -> None:
+    for weight in part.parameters(recurse=False):
+        weight.data = weight.data.to(dtype)
 
 
-def _to_fp16(part: nn.Module, arguments: tuple[Tensor, ...], result: Tensor) -> Tensor:
-    return result.half()
+def _arguments_to(dtype: torch.dtype) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    return lambda part, arguments: tuple(argument.to(dtype) for argument in arguments)
+
+
+def _result_to(dtype: torch.dtype) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    return lambda part, arguments, result: result.to(dtype)
 
 
 def _use_fp32_softmax(module: nn.Module) -> None:

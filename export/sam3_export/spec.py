@@ -72,6 +72,7 @@ class Drift:
 # parity check, because GPUs round differently (TF32, the order of sums); a wrong engine is off by whole units.
 FP32_DRIFT = Drift(logits=0.01, score=0.01, mask_iou=0.98)
 FP16_DRIFT = Drift(logits=0.05, score=0.03, mask_iou=0.95)
+BF16_DRIFT = Drift(logits=0.15, score=0.05, mask_iou=0.98)
 INT8_DRIFT = Drift(logits=0.25, score=0.1, mask_iou=0.85)
 
 

@@ -45,20 +45,40 @@ class TorchScriptFp16(TorchScript):
     SAM 3's own size would take hours.
     """
 
-    largest_on_cpu = 50_000_000
+    name = "torchscript-fp16"
+    dtype = torch.float16
+    largest_on_slow_cpu = 50_000_000
+    advice = "export this format on a machine with a GPU and a CUDA build of PyTorch"
 
     def check_machine(self, parameters: int) -> None:
         """See `Writer`."""
-        if _device().type == "cpu" and parameters > self.largest_on_cpu:
+        if not self._is_fast() and parameters > self.largest_on_slow_cpu:
+            precision = self.name.removeprefix("torchscript-")
             raise ExportError(
-                f"torchscript-fp16: a network of {parameters / 1e6:.0f} M parameters takes hours in fp16 on a CPU; "
-                "export this format on a machine with a GPU and a CUDA build of PyTorch"
+                f"{self.name}: a network of {parameters / 1e6:.0f} M parameters takes hours in {precision} on this "
+                f"CPU; {self.advice}"
             )
+
+    def _is_fast(self) -> bool:
+        """Whether PyTorch has fast kernels for this precision here."""
+        return _device().type != "cpu"
 
     def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
         """See `Writer`."""
         device = _device()
-        self._trace(half(module, own_softmax=False).to(device), spec, sample, path, device)
+        self._trace(half(module, own_softmax=False, dtype=self.dtype).to(device), spec, sample, path, device)
+
+
+class TorchScriptBf16(TorchScriptFp16):
+    """TorchScript in bf16 (see `half_precision`), for GPUs, and CPUs with instructions for it."""
+
+    name = "torchscript-bf16"
+    dtype = torch.bfloat16
+    advice = "export this format on a machine with AVX-512, or with a GPU and a CUDA build of PyTorch"
+
+    def _is_fast(self) -> bool:
+        # oneDNN's products in bf16 need AVX-512; without its bf16 instructions they take as long as in fp32.
+        return super()._is_fast() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class TorchScriptArtifact:

@@ -63,7 +63,8 @@ class BoxExamples(nn.Module):
         own = encoder.cls_embed.weight.unsqueeze(0).expand(tokens.shape[0], -1, -1)
         tokens = torch.cat([tokens, own.to(tokens.dtype)], dim=1)
         tokens = encoder.prompt_layer_norm(encoder.final_proj(tokens.to(dtype)))
-        bias = hide(nn.functional.pad(labels == EMPTY, (0, 1)), dtype)[:, None, None]
+        products = encoder.final_proj.weight.dtype
+        bias = hide(nn.functional.pad(labels == EMPTY, (0, 1)), products)[:, None, None]
         for layer in encoder.layers:
             seen = layer.layer_norm1(tokens)
             tokens = tokens + layer.self_attn(seen, seen, seen, bias)[0]

@@ -11,7 +11,7 @@ from sam3_export.architecture import Architecture
 from sam3_export.components import concept_prompts, image_encoder, text_encoder
 from sam3_export.components.component import Component, References
 from sam3_export.components.detector_modules import ConceptDetector, ServedConceptDetector
-from sam3_export.spec import BATCH, BOXES, FP16_DRIFT, INSTANCES, Arrays, Bounds, ComponentSpec, TensorSpec
+from sam3_export.spec import BATCH, BF16_DRIFT, BOXES, FP16_DRIFT, INSTANCES, Arrays, Bounds, ComponentSpec, TensorSpec
 
 if TYPE_CHECKING:
     from sam3_export.checkpoint import Checkpoint
@@ -20,7 +20,9 @@ NAME = "sam3_concept_detector"
 # Mask logits are sent in fp16, which halves them, and compared with PyTorch's in fp32: rounding to 11 bits is 4.9e-4.
 TOLERANCES = {"SCORES": 2e-4, "BOXES": 2e-4, "MASK_LOGITS": 1e-3, "PRESENCE": 2e-4}
 FP16_TOLERANCES = {"SCORES": 2e-2, "BOXES": 2e-2, "MASK_LOGITS": 5e-2, "PRESENCE": 2e-2}
-MINIMUM_MASK_IOU, FP16_MINIMUM_MASK_IOU = 0.99, 0.95
+# Measured on the golden checkpoint: 6e-3, 8e-3, 3e-2 and 3e-3; masks 0.985.
+BF16_TOLERANCES = {"SCORES": 5e-2, "BOXES": 5e-2, "MASK_LOGITS": 2e-1, "PRESENCE": 5e-2}
+MINIMUM_MASK_IOU, FP16_MINIMUM_MASK_IOU, BF16_MINIMUM_MASK_IOU = 0.99, 0.95, 0.9
 # Its time, as a share of the image encoder's: the neck has 0.2 TFLOP, the rest about as much, the encoder 5.2.
 _WEIGHT = 0.1
 # Differs from the seed of the sample that an artifact is traced on.
@@ -51,7 +53,10 @@ def spec(architecture: Architecture) -> ComponentSpec:
         tolerances=TOLERANCES,
         minimum_mask_iou=MINIMUM_MASK_IOU,
         # No int8: that of the encoder saves more, and this keeps the instances right.
-        variants={"fp16": Bounds(FP16_TOLERANCES, FP16_MINIMUM_MASK_IOU, FP16_DRIFT)},
+        variants={
+            "fp16": Bounds(FP16_TOLERANCES, FP16_MINIMUM_MASK_IOU, FP16_DRIFT),
+            "bf16": Bounds(BF16_TOLERANCES, BF16_MINIMUM_MASK_IOU, BF16_DRIFT),
+        },
     )
 
 

@@ -58,7 +58,7 @@ class ConceptDetector(nn.Module):
         self.scoring = network.dot_product_scoring
         self.masks = network.mask_decoder
         channels = network.config.detr_decoder_config.hidden_size
-        # Buffers, so that they stay in fp32 when the weights become fp16, like every encoding of coordinates.
+        # Buffers, so that they stay in fp32 when weights become fp16 or bf16, like every encoding of coordinates.
         self.register_buffer("positions", _positions(grid, channels))
         self.register_buffer("cells", torch.arange(grid, dtype=torch.float32) / grid)
         self.register_buffer("frequencies", frequencies(channels // 2))
@@ -73,15 +73,16 @@ class ConceptDetector(nn.Module):
         ranks: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """See the class."""
-        dtype = next(self.levels.parameters()).dtype
-        backbone_features = backbone_features.to(dtype) + self.centre.to(dtype)
+        # In fp16 both are fp16; in bf16, sums are fp32.
+        products, sums = next(self.levels.parameters()).dtype, self.decoder.query_embed.weight.dtype
+        backbone_features = backbone_features.to(sums) + self.centre.to(sums)
         fine, middle, coarse = (level(backbone_features) for level in self.levels)
-        rows = coarse.flatten(2).transpose(1, 2)
-        positions = self.positions.to(dtype)
+        rows = coarse.flatten(2).transpose(1, 2).to(sums)
+        positions = self.positions.to(sums)
         examples = self.box_examples(coarse, rows, rows + positions, box_coords, box_labels)
-        prompt = torch.cat([text_features.to(dtype), examples], dim=1)
+        prompt = torch.cat([text_features.to(sums), examples], dim=1)
         seen = torch.cat([text_mask, F.pad(box_labels != EMPTY, (0, 1), value=True)], dim=1)
-        bias = hide(~seen, dtype)[:, None, None]
+        bias = hide(~seen, products)[:, None, None]
         pixels = self._encode(rows, positions, prompt, bias)
         queries, boxes, presence = self._decode(pixels, positions, prompt, bias)
         scores = self._logits(queries, prompt, seen).sigmoid() * presence.sigmoid()
@@ -112,7 +113,7 @@ class ConceptDetector(nn.Module):
         for layer in decoder.layers:
             # The first token is that of presence: it has no place, and sees all pixels alike.
             places = F.pad(decoder.ref_point_head(self._box_sines(boxes)).to(tokens.dtype), (0, 0, 1, 0))
-            nearness = F.pad(self._nearness(boxes).to(tokens.dtype), (0, 0, 1, 0))
+            nearness = F.pad(self._nearness(boxes).to(bias.dtype), (0, 0, 1, 0))
             placed = tokens + places
             tokens = layer.self_attn_layer_norm(tokens + layer.self_attn(placed, placed, tokens)[0])
             attended = layer.text_cross_attn(tokens + places, prompt, prompt, bias)[0]

@@ -12,7 +12,7 @@ from sam3_export.architecture import Architecture
 from sam3_export.components import concept_prompts
 from sam3_export.components.attention import hide
 from sam3_export.components.component import Component, References
-from sam3_export.spec import BATCH, FP16_DRIFT, Arrays, Bounds, ComponentSpec, TensorSpec
+from sam3_export.spec import BATCH, BF16_DRIFT, FP16_DRIFT, Arrays, Bounds, ComponentSpec, TensorSpec
 
 if TYPE_CHECKING:
     from sam3_export.checkpoint import Checkpoint
@@ -24,6 +24,8 @@ FEATURES = "TEXT_FEATURES"
 TOLERANCE = 1e-4
 # fp16 rounds to 11 bits in every layer.
 FP16_TOLERANCE = 2e-2
+# Measured on the golden checkpoint: 1.4e-3.
+BF16_TOLERANCE = 2e-2
 _PARITY_SEED = 1000
 
 
@@ -48,7 +50,7 @@ class TextEncoder(nn.Module):
         embeddings = self.text_encoder.embeddings
         hidden = embeddings.token_embedding(tokens) + embeddings.position_embedding.weight
         for layer in self.text_encoder.encoder.layers:
-            hidden = layer(hidden, self.bias.to(hidden.dtype))
+            hidden = layer(hidden, self.bias.to(layer.self_attn.q_proj.weight.dtype))
         return (self.projection(self.text_encoder.final_layer_norm(hidden)).float(),)
 
 
@@ -69,7 +71,10 @@ def spec(architecture: Architecture) -> ComponentSpec:
         outputs=(features(architecture),),
         tolerances={FEATURES: TOLERANCE},
         # No int8: a text is encoded once, and then cached.
-        variants={"fp16": Bounds({FEATURES: FP16_TOLERANCE}, drift=FP16_DRIFT)},
+        variants={
+            "fp16": Bounds({FEATURES: FP16_TOLERANCE}, drift=FP16_DRIFT),
+            "bf16": Bounds({FEATURES: BF16_TOLERANCE}, drift=BF16_DRIFT),
+        },
     )
 
 
