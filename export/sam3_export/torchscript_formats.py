@@ -77,8 +77,7 @@ class TorchScriptBf16(TorchScriptFp16):
     advice = "export this format on a machine with AVX-512, or with a GPU and a CUDA build of PyTorch"
 
     def _is_fast(self) -> bool:
-        # oneDNN's products in bf16 need AVX-512; without its bf16 instructions they take as long as in fp32.
-        return super()._is_fast() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return super()._is_fast() or has_fast_bf16()
 
 
 class TorchScriptArtifact:
@@ -96,6 +95,11 @@ class TorchScriptArtifact:
         """See `Artifact`."""
         with torch.jit.optimized_execution(False):  # as the profiles serve it
             return run_module(self.module, self.spec, inputs, self.device)
+
+
+def has_fast_bf16() -> bool:
+    """Whether oneDNN multiplies in bf16 on this CPU. On x86 it needs AVX-512, but not its bf16 instructions."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _device() -> torch.device:

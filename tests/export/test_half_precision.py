@@ -1,12 +1,16 @@
-"""fp16 artifacts are in fp16 where that is harmless, and in fp32 where it is not."""
+"""fp16 and bf16 artifacts are in 16 bits where that is harmless, and in fp32 where it is not."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import golden
 import onnx
 import pytest
+import torch
+from sam3_export import checkpoint
 from sam3_export.components import image_encoder, mask_decoder
+from sam3_export.half_precision import half
 
 FP32, FP16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
@@ -58,3 +62,32 @@ def test_features_travel_in_fp16_and_answers_in_fp32(model: onnx.ModelProto) -> 
     tensors = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
     assert [tensors[name] for name in image_encoder.FEATURES] == [FP16] * 3
     assert {tensors.get(name) for name in ("POINT_COORDS", "MASK_INPUT", "MASK_LOGITS", "SCORES")} <= {FP32, None}
+
+
+@pytest.mark.parametrize(("name", "in_fp32"), [(image_encoder.NAME, 0), (mask_decoder.NAME, 3)])
+def test_in_bf16_all_products_with_weights_are_bf16_but_the_score_heads(
+    name: str, in_fp32: int, exported_demo: Path
+) -> None:
+    graph = torch.jit.load(exported_demo / name / "1" / "model.bf16.pt").inlined_graph
+    weights = [
+        next(value for value in node.inputs() if value.node().kind() == "prim::Constant").node().t("value").dtype
+        for kind in ("aten::linear", "aten::_convolution")
+        for node in graph.findAllNodes(kind)
+    ]
+    assert len(weights) >= 10
+    assert weights.count(torch.float32) == in_fp32
+    assert weights.count(torch.bfloat16) == len(weights) - in_fp32
+
+
+def test_in_bf16_the_sums_of_the_image_encoder_stay_in_fp32() -> None:
+    loaded = checkpoint.load(str(golden.CHECKPOINT), golden.CONFIG)
+    encoder = half(image_encoder.ImageEncoder(loaded.model).eval(), own_softmax=False, dtype=torch.bfloat16)
+    sums, products = [], []
+    for layer in encoder.backbone.layers:
+        layer.register_forward_hook(lambda part, arguments, result: sums.append(result.dtype))
+        layer.mlp.register_forward_hook(lambda part, arguments, result: products.append(result.dtype))
+    size = loaded.architecture.image_size
+    with torch.inference_mode():
+        encoder(torch.zeros(1, size, size, 3, dtype=torch.uint8))
+    assert set(sums) == {torch.float32}
+    assert set(products) == {torch.bfloat16}

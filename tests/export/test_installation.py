@@ -254,11 +254,27 @@ def test_an_unknown_format_is_reported(repository: Path, capsys: pytest.CaptureF
     assert f"unknown format tensorflow; choose from {', '.join(FORMATS)}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("precision", "machine"), [("fp16", "a machine with a GPU"), ("bf16", "a machine with AVX-512, or with a GPU")]
+)
 def test_an_export_that_takes_hours_on_this_machine_is_refused_at_once(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    precision: str,
+    machine: str,
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("sam3_export.torchscript_formats.TorchScriptFp16.largest_on_cpu", 1000)
-    assert run(repository, "--formats", "onnx,torchscript-fp16") == 1
-    assert "takes hours in fp16 on a CPU; export this format on a machine with a GPU" in capsys.readouterr().err
+    monkeypatch.setattr("sam3_export.torchscript_formats.TorchScriptFp16.largest_on_slow_cpu", 1000)
+    monkeypatch.setattr("sam3_export.torchscript_formats.has_fast_bf16", lambda: False)
+    assert run(repository, "--formats", f"onnx,torchscript-{precision}") == 1
+    assert f"takes hours in {precision} on this CPU; export this format on {machine}" in capsys.readouterr().err
     assert not (repository / "sam3" / "exports").exists()
+
+
+def test_bf16_is_exported_at_any_size_where_the_cpu_is_fast_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sam3_export.torchscript_formats import TorchScriptBf16
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("sam3_export.torchscript_formats.has_fast_bf16", lambda: True)
+    TorchScriptBf16().check_machine(850_000_000)

@@ -15,7 +15,7 @@ from sam3_triton import Sam3Client
 from sam3_triton.cli import main
 
 SCENES = 40
-# For profiles whose answers differ only in the last digits, and those slow in PyTorch's fp16 on a CPU (1 s an image).
+# For profiles whose answers differ only in the last digits, and those slow in PyTorch's fp16 and bf16 on a CPU.
 FEW_SCENES = 8
 
 
@@ -25,7 +25,7 @@ def demo_on_cpu(exported_demo: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("on-cpu")
     repository = copy_repository(folder)
     link_artifacts(exported_demo, repository)
-    for profile in ("gpu", "torchscript-gpu"):
+    for profile in ("gpu", "torchscript-gpu", "torchscript-gpu-bf16"):
         move_to_cpu(folder / "ensemble_configs" / profile)
     return repository
 
@@ -37,6 +37,8 @@ def demo_on_cpu(exported_demo: Path, tmp_path_factory: pytest.TempPathFactory) -
         ("torchscript", FEW_SCENES, 0.9999, True),
         ("gpu", SCENES, 0.99, False),
         ("torchscript-gpu", FEW_SCENES, 0.99, False),
+        ("cpu-bf16", FEW_SCENES, 0.98, False),
+        ("torchscript-gpu-bf16", FEW_SCENES, 0.98, False),
         ("cpu-int8", SCENES, 0.97, False),
     ],
 )

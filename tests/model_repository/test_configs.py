@@ -26,7 +26,7 @@ COMPONENTS, COMPONENTS_WITH_CONCEPTS = (
     {component.name: component.spec(sizes) for component in components_of(sizes)}
     for sizes in (Architecture(), Architecture(concepts=ConceptArchitecture()))
 )
-GPU_PROFILES = ("gpu", "tensorrt", "torchscript-gpu")
+GPU_PROFILES = ("gpu", "tensorrt", "torchscript-gpu", "torchscript-gpu-bf16")
 TYPES = {
     "float32": "TYPE_FP32",
     "float16": "TYPE_FP16",
@@ -116,7 +116,7 @@ def test_onnx_configs_leave_the_tensors_to_the_model_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("concepts", [False, True], ids=["clicks", "concepts"])
-@pytest.mark.parametrize("profile", ["torchscript", "torchscript-gpu"])
+@pytest.mark.parametrize("profile", ["torchscript", "torchscript-gpu", "cpu-bf16", "torchscript-gpu-bf16"])
 def test_torchscript_configs_give_the_specs_tensors_in_its_order(profile: str, concepts: bool) -> None:
     for name, spec in (COMPONENTS_WITH_CONCEPTS if concepts else COMPONENTS).items():
         config = config_of(name, profile, concepts)
@@ -162,7 +162,7 @@ def test_profiles_for_gpus_differ_only_in_encoder_and_decoder() -> None:
     configs = [parse(PROJECT / "ensemble_configs" / profile / cache) for profile in GPU_PROFILES]
     for config in configs:
         del config.parameters["profile"]
-    assert configs[0] == configs[1] == configs[2]
+    assert all(config == configs[0] for config in configs)
 
 
 @pytest.mark.parametrize("profile", GPU_PROFILES)

@@ -72,9 +72,8 @@ def test_what_is_left_of_a_removed_model_is_told(tmp_path: Path) -> None:
 
 def test_an_unknown_profile_is_told(exported: Path) -> None:
     assert "no profile 'fast'" in fails(exported, "--profile", "fast")
-    assert "there are: cpu, cpu-int8, gpu, tensorrt, torchscript, torchscript-gpu" in fails(
-        exported, "--profile", "fast"
-    )
+    known = "cpu, cpu-bf16, cpu-int8, gpu, tensorrt, torchscript, torchscript-gpu, torchscript-gpu-bf16"
+    assert f"there are: {known}" in fails(exported, "--profile", "fast")
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])

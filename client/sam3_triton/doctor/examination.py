@@ -77,6 +77,7 @@ def _findings(url: str, address: Address, repository: Path | None, golden: bool)
         yield server.check_cache(configs)
         yield host.check_shared_memory(configs, here, host.listening(servers, address))
     yield host.check_segments(servers)
+    yield host.check_cpu(configs, here)
     yield host.check_gpu(configs, here)
     if repository is None:
         yield skipped("repository", "set it with --repository DIR")

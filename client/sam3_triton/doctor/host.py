@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sam3_triton.cpu import bf16_instructions
 from sam3_triton.doctor.findings import Finding, megabytes, ok, skipped, warning
 from sam3_triton.doctor.server import CACHE, ENCODER, TEXT_ENCODER, Configs
 from sam3_triton.wire import Address
@@ -20,6 +21,8 @@ _PREFIX_FLAG = "shm-region-prefix-name="
 _TRITONS_PREFIX = "triton_python_backend_shm_region_"
 _SEGMENT = re.compile(rf"(sam3_[0-9a-f]{{8}}_|{_TRITONS_PREFIX}|sam3_client_(?P<client>\d+)_).+")
 _GPU_TIMEOUT_S = 20
+# The image encoder in bf16, as sam3-export names it.
+_BF16_FILE = "model.bf16.pt"
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,20 @@ def _is_left_over(name: str, live: tuple[str, ...]) -> bool:
     if match["client"]:
         return not Path(f"/proc/{match['client']}").exists()
     return not (live and name.startswith(live))
+
+
+def check_cpu(configs: Configs | None, here: bool) -> Finding:
+    """Checks whether this CPU has the instructions that an image encoder in bf16 needs to be fast."""
+    if configs is not None and not here:
+        return skipped("CPU", "the server is on another machine; run this there")
+    instructions = bf16_instructions()
+    text = f"has {instructions}" if instructions else "has no instructions for bf16 (AMX or AVX512-BF16)"
+    if configs is None or configs.lacking(ENCODER) or "CPU" not in configs.kinds(ENCODER):
+        return ok("CPU", text)
+    if configs.by_model[ENCODER].get("default_model_filename") == _BF16_FILE:
+        text = f"{text}; the image encoder runs on it in bf16"
+        return ok("CPU", text) if instructions else warning("CPU", text, "serve the profile cpu, which is faster here")
+    return ok("CPU", f"{text}; the profile cpu-bf16 would use them" if instructions else text)
 
 
 def check_gpu(configs: Configs | None, here: bool) -> Finding:
