@@ -60,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(amount="short")
     text = "compare size, time, memory and masks of every format in a repository with fp32"
     _add_repository(add("precisions", text, _precisions, _OUTPUT))
+    text = "measure the first click in bf16 against fp32, with SAM 3's own size and random weights, on this CPU"
+    add("first-click", text, _first_click, _OUTPUT / "first-click")
     text = "measure concept prompts with SAM 3's own detector and random weights"
     add("concepts", text, _concepts, _OUTPUT / "concepts")
     text = "measure several replicas behind the proxy: hit ratio, failures, throughput, the proxy's cost"
@@ -116,6 +118,14 @@ def _precisions(options: argparse.Namespace) -> None:
     figures = precisions.compare_precisions(options.repository, _DEMO)
     (options.output / "precisions.json").write_text(json.dumps(figures, indent=2) + "\n")
     _write(precisions.markdown(figures), options.output / "precisions.md")
+
+
+def _first_click(options: argparse.Namespace) -> None:
+    from benchmarks import first_click
+
+    figures = first_click.compare_first_clicks(options.output, first_click.ROUNDS)
+    (options.output / "first-click.json").write_text(json.dumps(figures, indent=2) + "\n")
+    _write(first_click.markdown(figures), options.output / "first-click.md")
 
 
 def _concepts(options: argparse.Namespace) -> None:

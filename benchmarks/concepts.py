@@ -67,7 +67,7 @@ def compare_concepts(folder: Path, rounds: int, block: int) -> Figures:
     if not checkpoint.exists():
         write_checkpoint(checkpoint, THIN)
     repositories = {
-        name: _exported(checkpoint, folder / name, components)
+        name: exported(checkpoint, folder / name, components)
         for name, components in (("clicks", "clicks"), ("concepts", "clicks,concepts"))
     }
     return measure(repositories, rounds, block)
@@ -151,7 +151,12 @@ def _click(client: Sam3Client, click: Click) -> None:
     client.predict(image_id=click.image_id, points=[click.point], logits=False)
 
 
-def _exported(checkpoint: Path, folder: Path, components: str) -> Path:
+def exported(checkpoint: Path, folder: Path, components: str, formats: str = "onnx") -> Path:
+    """Exports a checkpoint into a new repository in `folder`, with the profiles beside it.
+
+    Raises:
+        BenchmarkError: the export failed; its reason is on standard error.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     repository = folder / "model_repository"
     generated = shutil.ignore_patterns("exports", "__pycache__")
@@ -160,7 +165,7 @@ def _exported(checkpoint: Path, folder: Path, components: str) -> Path:
     for link in [*repository.glob("*"), *repository.glob("*/1"), *repository.glob("sam3/concepts/*/1")]:
         if link.is_symlink():
             link.unlink()
-    command = [sys.executable, "-m", "sam3_export.cli", "--checkpoint", str(checkpoint), "--formats", "onnx"]
+    command = [sys.executable, "-m", "sam3_export.cli", "--checkpoint", str(checkpoint), "--formats", formats]
     command += ["--config", str(checkpoint.with_suffix(".json")), "--repository", str(repository)]
     if subprocess.run([*command, "--components", components], stdout=sys.stderr).returncode:
         raise BenchmarkError("the checkpoint could not be exported")

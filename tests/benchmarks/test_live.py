@@ -11,7 +11,7 @@ import requests
 from PIL import Image
 from sam3_server import TritonServer
 
-from benchmarks import PROJECT, concepts, loads
+from benchmarks import PROJECT, concepts, first_click, loads
 from benchmarks.__main__ import main
 from benchmarks.clicks import clicks_on, fresh_images, zipf_trace
 from benchmarks.limit import Limit
@@ -220,3 +220,18 @@ def test_concept_prompts_are_measured_against_the_bare_detector(exported: Path, 
     clicks = 8 * 96**2 + 16 * 48**2 + 64 * 24**2
     assert figures["cache_bytes_per_image"]["concepts"] == 2 * (clicks + 96 * 24**2)
     assert "| client.find |" in concepts.markdown(figures)
+
+
+def test_first_clicks_in_bf16_are_measured_against_fp32(exported_demo: Path) -> None:
+    figures = first_click.measure(exported_demo, rounds=1)
+    times = figures["milliseconds"]
+    assert figures["ratio"] == times["cpu-bf16"] / times["cpu"]
+    assert min(times.values()) > 5  # the image encoder ran
+    for instructions, ratio, verdict in (
+        ("AMX", 0.6, "AMX: kept"),
+        ("AMX", 0.7, "AMX: not kept"),
+        (None, 2, "no inst"),
+    ):
+        page = first_click.markdown({**figures, "instructions": instructions, "ratio": ratio})
+        assert verdict in page
+        assert "| `cpu-bf16` |" in page
