@@ -6,6 +6,9 @@ encoder and decoders are fp16.
 
 bf16 has 8 significant bits, too few for a sum over 32 layers. So there only products with weights and attention are in
 bf16. Everything else is in fp32, as where Meta's predictor runs the network under `torch.autocast`.
+The mask decoder stays in fp32 altogether. It has 1 % of the weights, and in bf16 it added as much error as the image
+encoder: the lowest IoU of 108 masks with those of fp32 was 0.974, with it in fp32 0.984 (SAM 3's own size with random
+weights and pictures of 336 x 336).
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from sam3_export.components.mask_decoder import MaskDecoder
 
 _FP32_SOFTMAX = "sam3_fp32_softmax"
 _NORMS = nn.LayerNorm, nn.GroupNorm
@@ -45,10 +50,10 @@ def half(module: nn.Module, own_softmax: bool, dtype: torch.dtype = torch.float1
         dtype: `torch.float16` or `torch.bfloat16`.
     """
     twin = copy.deepcopy(module)
-    if dtype == torch.bfloat16:
-        _convert_products(twin, dtype)
-    else:
+    if dtype != torch.bfloat16:
         _convert_all_but_norms(twin, dtype)
+    elif not isinstance(twin, MaskDecoder):
+        _convert_products(twin, dtype)
     if own_softmax:
         _use_fp32_softmax(twin)
     return twin

@@ -99,8 +99,8 @@ def _attend_from_pixels(
 
 
 def _widened(scores: Tensor) -> Tensor:
-    """Attention scores for a softmax, which takes fp32 also where weights are fp16 or bf16."""
-    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+    """Attention scores for a softmax, which takes fp32 also where weights are fp16."""
+    return scores.float() if scores.dtype == torch.float16 else scores
 
 
 def _split(attention: Sam3TrackerAttention, tokens: Tensor) -> Tensor:
@@ -110,8 +110,7 @@ def _split(attention: Sam3TrackerAttention, tokens: Tensor) -> Tensor:
 
 def _split_pixels(attention: Sam3TrackerAttention, projection: nn.Linear, pixels: Tensor) -> Tensor:
     """Projects pixels [B, P, G, C] and splits them by head, [B, P, heads, D / heads, G]."""
-    rows = pixels.transpose(2, 3).to(projection.weight.dtype)
-    projected = projection.weight @ rows + projection.bias.unsqueeze(1)
+    projected = projection.weight @ pixels.transpose(2, 3) + projection.bias.unsqueeze(1)
     return projected.unflatten(2, (attention.num_attention_heads, attention.head_dim))
 
 
