@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-Arrays = dict[str, np.ndarray]
+from sam3_server.gpu_arrays import GpuArrays
 
 
 def artifact_path(version_folder: str, config: dict[str, Any]) -> Path:
@@ -66,6 +66,27 @@ class NumpyTensors:
     def given(self, name: str, tensor: Any) -> Any:
         """See `Tensors`."""
         return pb_utils.Tensor(name, tensor)
+
+
+class GpuTensors:
+    """Arrays on a GPU; those that arrive in host memory, such as a click's coordinates, stay there."""
+
+    def __init__(self, gpu: GpuArrays) -> None:
+        self._gpu = gpu
+
+    def taken(self, tensor: Any) -> Any:
+        """See `Tensors`."""
+        return tensor.as_numpy() if tensor.is_cpu() else self._gpu.of(tensor)
+
+    def joined(self, tensors: list[Any]) -> Any:
+        """See `Tensors`."""
+        if all(isinstance(one, np.ndarray) for one in tensors):
+            return np.concatenate(tensors)
+        return self._gpu.joined(tensors)
+
+    def given(self, name: str, tensor: Any) -> Any:
+        """See `Tensors`."""
+        return pb_utils.Tensor.from_dlpack(name, tensor)
 
 
 def respond(

@@ -1,10 +1,13 @@
-"""Stand-in for Triton's ONNX Runtime backend, on the CPU."""
+"""Stand-in for Triton's ONNX Runtime backend, on the CPU or a GPU."""
 
 from __future__ import annotations
 
 import onnxruntime
 import triton_python_backend_utils as pb_utils
-from sam3_server.standin import Arrays, artifact_of, artifact_path, config_of, respond
+from sam3_server import onnx_providers
+from sam3_server.bound_session import BoundSession, session_options
+from sam3_server.errors import ServerError
+from sam3_server.standin import GpuTensors, NumpyTensors, artifact_of, artifact_path, config_of, respond
 
 _TYPES = {
     "tensor(float)": "TYPE_FP32",
@@ -36,28 +39,19 @@ class TritonPythonModel:
         return auto_complete_model_config
 
     def initialize(self, args) -> None:
-        """Opens the session, with the native backend's thread parameters."""
-        parameters = config_of(args).get("parameters", {})
-        options = onnxruntime.SessionOptions()
-        for name, key in (
-            ("intra_op_num_threads", "intra_op_thread_count"),
-            ("inter_op_num_threads", "inter_op_thread_count"),
-        ):
-            if key in parameters:
-                setattr(options, name, int(parameters[key]["string_value"]))
-        # Without this, the threads spin between runs on cores that a click's other models need.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        path = artifact_of(args)
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.input_names = [node.name for node in self.session.get_inputs()]
-        self.output_names = [node.name for node in self.session.get_outputs()]
+        """Opens the session with the providers and the parameters of the config."""
+        config, path = config_of(args), artifact_of(args)
+        device = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
+        try:
+            providers = onnx_providers.requested(config, device)
+            self.session = BoundSession(path, session_options(config.get("parameters", {})), providers, device)
+        except ServerError as error:
+            raise pb_utils.TritonModelException(str(error)) from error
+        self.tensors = GpuTensors(self.session.gpu) if self.session.gpu else NumpyTensors()
 
     def execute(self, requests) -> list:
         """Runs all requests as one batch."""
-        return respond(requests, self.input_names, self._run)
-
-    def _run(self, inputs: Arrays) -> Arrays:
-        return dict(zip(self.output_names, self.session.run(self.output_names, inputs), strict=True))
+        return respond(requests, self.session.input_names, self.session.run, self.tensors)
 
 
 def _declaration(node, batched: bool) -> dict:

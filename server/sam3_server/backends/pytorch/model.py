@@ -39,6 +39,10 @@ class TritonPythonModel:
         disabled = config.get("parameters", {}).get("DISABLE_OPTIMIZED_EXECUTION", {}).get("string_value", "false")
         self.optimized = disabled != "true"
         on_gpu = args["model_instance_kind"] == "GPU"
+        if on_gpu and not torch.cuda.is_available():
+            cuda = torch.version.cuda
+            fault = f"finds no GPU or driver that CUDA {cuda} can use" if cuda else "was built for the CPU only"
+            raise pb_utils.TritonModelException(f"the config asks for a GPU, but PyTorch {torch.__version__} {fault}")
         device = torch.device(f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu")
         self.tensors = TorchTensors(device)
         self.module = torch.jit.load(str(artifact_of(args)), map_location=device)
