@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
-from repository import free_ports
+from repository import PROJECT, free_ports
 from sam3_server import installation
+from sam3_server.runtimes import is_native
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -25,6 +26,16 @@ def serve_command(repository: Path, ports: list[int], *arguments: str) -> list[s
     return [sys.executable, "-m", "sam3_server.cli", "--repository", str(repository), *flags, *arguments]
 
 
+def models_with_processes() -> list[str]:
+    """The models of the repository without concept prompts that run in processes of their own: those in Python, and the
+    exported ones where a stand-in serves them."""
+    configs = {path.parent.name: path.read_text() for path in (PROJECT / "model_repository").glob("*/config.pbtxt")}
+    backends = ["python", *(name for name in ("onnxruntime", "pytorch") if not is_native(name))]
+    return sorted(
+        model for model, text in configs.items() if any(f'backend: "{backend}"' in text for backend in backends)
+    )
+
+
 @contextmanager
 def run_triton(repository: Path, log: Path, *flags: str) -> Iterator[tuple[str, InferenceServerClient]]:
     """Runs a `tritonserver` that loads models only on request; yields its gRPC address and a client."""
@@ -33,7 +44,7 @@ def run_triton(repository: Path, log: Path, *flags: str) -> Iterator[tuple[str, 
         command = [
             str(found.binary),
             f"--model-repository={repository}",
-            f"--backend-directory={found.backend_directory}",
+            *([f"--backend-directory={found.backend_directory}"] if found.backend_directory else []),
             "--model-control-mode=explicit",
             *flags,
             *(f"--{name}-port={port}" for name, port in zip(("http", "grpc", "metrics"), ports, strict=True)),

@@ -225,7 +225,7 @@ def test_a_server_that_comes_back_in_time_is_waited_for(own_server: TritonServer
 
 
 def test_a_model_whose_process_died_fails_no_prompt(own_server: TritonServer, batch: Batch) -> None:
-    next(one.process for one in model_processes(own_server.pid) if one.model == "sam3_mask_decoder").kill()
+    next(one.process for one in model_processes(own_server.pid) if one.model == "sam3_embedding_cache").kill()
     batch.write_many(8)  # so that some request is in flight at any time
     result = batch.run(own_server.grpc_url, "--wait", "3", "--concurrency", "8")
     assert result.returncode == 1

@@ -94,7 +94,7 @@ def test_the_port_of_the_other_protocol(server, doctor: Doctor) -> None:
 
 def test_a_model_whose_process_died(exported: Path, tmp_path: Path, doctor: Doctor) -> None:
     with (tmp_path / "log").open("w") as log, TritonServer(exported, log, None, Ports(*free_ports(3))) as server:
-        next(one.process for one in model_processes(server.pid) if one.model == "sam3_mask_decoder").kill()
+        next(one.process for one in model_processes(server.pid) if one.model == "sam3_embedding_cache").kill()
         code, told = doctor(server.grpc_url)
         server.stop(grace_s=0)  # Triton would wait half a minute for the process that died
     assert code == 1

@@ -14,20 +14,14 @@ import psutil
 import pytest
 import requests
 from pictures import fresh_image
-from processes import run_gateway, serve_command
-from repository import PROJECT, free_ports
+from processes import models_with_processes, run_gateway, serve_command
+from repository import free_ports
 from sam3_server.errors import ServerError
 from sam3_server.model_processes import model_processes
 from sam3_server.supervisor import supervise
 from sam3_triton import NoServerError, Sam3Client, Sam3Error
 
 CLICK = {"points": [[5, 5]]}
-# The stand-ins make Python models of the exported ones, too.
-PYTHON_MODELS = sorted(
-    config.parent.name
-    for config in (PROJECT / "model_repository").glob("*/config.pbtxt")
-    if 'platform: "ensemble"' not in config.read_text()
-)
 PATIENCE_S = 120  # measured: about 10 s
 
 
@@ -136,7 +130,7 @@ class Callers:
                 time.sleep(0.05)
 
 
-@pytest.mark.parametrize("model", PYTHON_MODELS)
+@pytest.mark.parametrize("model", models_with_processes())
 def test_a_killed_model_is_noticed_and_the_service_comes_back(service: Service, model: str) -> None:
     service.wait_for_health(True)
     since = len(service.said)

@@ -24,7 +24,6 @@ ONNXRUNTIME = {
     "enable_mem_arena": _BOOL,
     "enable_mem_pattern": _BOOL,
     "memory.enable_memory_arena_shrinkage": _TEXT,
-    "session.use_device_allocator_for_initializers": "0|1",
     "cudnn_conv_algo_search": "0|1|2",
     "gpu_mem_limit": _UNSIGNED,
     "arena_extend_strategy": "0|1",
