@@ -225,7 +225,7 @@ def _restarted(several: Fleet, load: Load, amount: Amount) -> Figures:
         time.sleep(amount.calm_s)
         before = {replica.process.pid for replica in several.replicas()}
         started = time.monotonic()
-        several.process.send_signal(signal.SIGHUP)
+        several.process.send_signal(signal.SIGUSR1)
         while len({one.process.pid for one in several.replicas() if one.serves()} - before) < len(before):
             time.sleep(0.5)
         ended = time.monotonic()

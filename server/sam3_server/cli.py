@@ -7,17 +7,23 @@ import os
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from types import FrameType
 
+from sam3_server.choice import FOR_CPUS, FOR_GPUS, choose
 from sam3_server.cores import shares
 from sam3_server.errors import ServerError
 from sam3_server.fleet.fleet import Fleet, placements
 from sam3_server.health import DRAINING, Health, health_endpoint
 from sam3_server.launcher import TritonServer
+from sam3_server.layout import REPORT
 from sam3_server.ports import GRPC_PORT, HEALTH_PORT, HTTP_PORT, LOOPBACK, METRICS_PORT, Ports, check_free
 from sam3_server.supervisor import supervise
+
+# A --profile without a folder.
+_OWN_CONFIGS = "default"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,8 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--profile",
         metavar="NAME",
-        help="a profile in ensemble_configs/ beside the repository, such as gpu (default: the repository's own "
-        "configs, which use ONNX Runtime on the CPU)",
+        help="a profile in ensemble_configs/ beside the repository, such as gpu, or default for the repository's own "
+        "configs (default: chosen by this machine's hardware and the installed artifacts)",
     )
     parser.add_argument("--http-port", type=int, default=HTTP_PORT, metavar="N", help="default: %(default)s")
     parser.add_argument("--grpc-port", type=int, default=GRPC_PORT, metavar="N", help="default: %(default)s")
@@ -76,8 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "--gpus",
         type=_names,
         metavar="ID,...",
-        help="run a server on each of these GPUs, behind HAProxy; ids as in CUDA_VISIBLE_DEVICES, such as 0,1. "
-        "Choose a --profile for GPUs, too",
+        help="run a server on each of these GPUs, behind HAProxy; ids as in CUDA_VISIBLE_DEVICES, such as 0,1",
     )
     parser.add_argument("flags", nargs="*", metavar="--TRITON-FLAG=VALUE", help="flags for tritonserver, after --")
     return parser
@@ -113,7 +118,7 @@ def _names(text: str) -> list[str]:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which drains, unlike Ctrl-C."""
+    """SIGTERM, or SIGHUP when the terminal was closed. Both drain, unlike Ctrl-C."""
 
 
 _signals = count(1)
@@ -121,19 +126,49 @@ _signals = count(1)
 
 def _stop(signal_number: int, frame: FrameType | None) -> None:
     if next(_signals) <= 2:  # the second one cuts running requests off; then nothing disturbs the cleaning up
-        raise _Terminated if signal_number == signal.SIGTERM else KeyboardInterrupt
+        raise KeyboardInterrupt if signal_number == signal.SIGINT else _Terminated
+
+
+def _handle_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # not under nohup
+        terminals = [stream.fileno() for stream in (sys.stdout, sys.stderr) if stream.isatty()]
+
+        def hang_up(signal_number: int, frame: FrameType | None) -> None:
+            for terminal in terminals:  # writing there is an error from now on
+                os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
+            _stop(signal_number, frame)
+
+        signal.signal(signal.SIGHUP, hang_up)
 
 
 def _say(line: str) -> None:
     print(f"sam3-serve: {line}", file=sys.stderr, flush=True)
 
 
+def _profile(options: argparse.Namespace) -> str | None:
+    """The profile to serve; None: the repository's own configs."""
+    if options.profile is not None:
+        return None if options.profile == _OWN_CONFIGS else options.profile
+    if not (options.repository / REPORT).is_file():
+        return None  # the server says what is wrong with the repository
+    # Replicas on one machine either have a GPU each, or divide its cores.
+    candidates = FOR_GPUS if options.gpus else FOR_CPUS if options.replicas else (*FOR_GPUS, *FOR_CPUS)
+    choice = choose(options.repository, candidates)
+    _say(f"profile {choice.profile}: {choice.reason} (--profile chooses another one)")
+    return choice.profile
+
+
 def _serve_one(options: argparse.Namespace, ports: Ports) -> None:
     """Runs one server, until a KeyboardInterrupt."""
-    server = TritonServer(options.repository, sys.stderr, options.profile, ports, options.address, options.flags)
-    health = Health()
     check_free(options.address, options.health_port, "choose another one with --health-port")
-    with health_endpoint(options.address, options.health_port, health.ready), server:
+    health = Health()
+    with ExitStack() as stack:
+        stack.enter_context(health_endpoint(options.address, options.health_port, health.ready))
+        profile = _profile(options)
+        server = TritonServer(options.repository, sys.stderr, profile, ports, options.address, options.flags)
+        stack.enter_context(server)
         print(
             f"Serving SAM 3: gRPC {server.grpc_url}, HTTP {server.http_url}, metrics {server.metrics_url}, "
             f"health http://{options.address}:{options.health_port}/health/ready\n"
@@ -153,7 +188,7 @@ def _serve_several(options: argparse.Namespace, ports: Ports) -> None:
     gpus: list[str | None] = options.gpus or [None] * options.replicas
     # With GPUs, the cores have little to do, and which of them are near to a GPU is not known here.
     cores = [set()] * len(gpus) if options.gpus else shares(len(gpus))
-    arguments = [f"--repository={options.repository}", *([f"--profile={options.profile}"] if options.profile else [])]
+    arguments = [f"--repository={options.repository}", f"--profile={_profile(options) or _OWN_CONFIGS}"]
     fleet = Fleet(
         placements(ports, options.health_port, gpus, cores),
         ports,
@@ -164,13 +199,13 @@ def _serve_several(options: argparse.Namespace, ports: Ports) -> None:
         sys.stderr,
         _say,
     )
-    signal.signal(signal.SIGHUP, lambda signal_number, frame: fleet.roll())
+    signal.signal(signal.SIGUSR1, lambda signal_number, frame: fleet.roll())
     with fleet:
         print(
             f"Serving SAM 3 on {len(gpus)} replicas: gRPC {options.address}:{ports.grpc}, "
             f"HTTP {options.address}:{ports.http}, metrics http://{options.address}:{ports.metrics}/metrics, "
             f"health http://{options.address}:{options.health_port}/health/ready\n"
-            f"Stop it with Ctrl-C. For a rolling restart: kill -HUP {os.getpid()}",
+            f"Stop it with Ctrl-C. For a rolling restart: kill -USR1 {os.getpid()}",
             flush=True,
         )
         try:
@@ -185,10 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     _check(options.flags, parser)
-    if options.gpus and not options.profile:
-        parser.error("--gpus needs a --profile, such as gpu: the repository's own configs use the CPU")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    _handle_signals()
     ports = Ports(options.http_port, options.grpc_port, options.metrics_port)
     try:
         if options.replicas or options.gpus:

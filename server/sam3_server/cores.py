@@ -21,9 +21,9 @@ def usable_cores(limit: Path = CGROUP_LIMIT) -> int:
     return max(1, min(cores, int(quota) // int(period)))
 
 
-def shares(count: int) -> list[set[int]]:
+def shares(count: int, limit: Path = CGROUP_LIMIT) -> list[set[int]]:
     """Divides the cores that this process may run on into `count` sets of equal size, which overlap if there are fewer
-    cores than sets."""
+    cores than sets. Together they have as many cores as the cgroup's quota allows."""
     cores = sorted(os.sched_getaffinity(0))
-    size = max(1, len(cores) // count)
+    size = max(1, usable_cores(limit) // count)
     return [{cores[(number * size + index) % len(cores)] for index in range(size)} for number in range(count)]

@@ -22,6 +22,7 @@ from typing import IO
 from sam3_triton import DeadlineExceededError, Sam3Client, Sam3Error, ServerUnavailableError
 
 from sam3_server import installation, profiles
+from sam3_server.choice import check_needs
 from sam3_server.errors import ServerError
 from sam3_server.layout import SWAP_LOCK, check_artifacts
 from sam3_server.model_processes import ModelProcess, model_processes, remove_shared_memory
@@ -163,6 +164,8 @@ class TritonServer:
                     "(an update that removes a model leaves Python's cache behind)"
                 )
         check_artifacts(self.repository)
+        if self.profile is not None:
+            check_needs(self.repository, self.profile)
         for name, port in (("http", self.ports.http), ("grpc", self.ports.grpc), ("metrics", self.ports.metrics)):
             check_free(self.address, port, f"choose another one with --{name}-port")
 

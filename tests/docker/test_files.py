@@ -161,15 +161,20 @@ def test_the_gateway_takes_its_settings(monkeypatch: pytest.MonkeyPatch) -> None
     assert read.triton == f"triton:{GRPC_PORT}"
 
 
-@pytest.mark.parametrize("where", ["cpu", "gpu"])
-def test_the_profile_is_there(where: str) -> None:
-    command = {
-        "cpu": lambda: compose("compose.yaml")["triton"]["command"],
-        "gpu": lambda: compose("compose.yaml", "compose.gpu.yaml")["triton"]["command"],
-    }[where]()
-    assert [command[0]] == json.loads(arguments(TRITON, "CMD")[0])
-    options = serve_cli._parser().parse_args(command[1:])
-    assert (PROJECT / "ensemble_configs" / options.profile).is_dir()
+@pytest.mark.parametrize("names", [("compose.yaml",), ("compose.yaml", "compose.gpu.yaml")], ids=len)
+def test_the_server_chooses_the_profile_unless_a_variable_names_one(names: tuple[str, ...], tmp_path: Path) -> None:
+    triton = compose(*names)["triton"]
+    assert not triton.get("command")  # the image's own
+    assert triton["environment"]["SAM3_PROFILE"] is None  # passed on if it is set
+    command = tmp_path / "sam3-serve"
+    command.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    command.chmod(0o755)
+    for profile in (None, "cpu-int8"):
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", **({"SAM3_PROFILE": profile} if profile else {})}
+        shell = ["sh", str(DOCKER / "serve.sh"), "--replicas=2"]
+        given = subprocess.run(shell, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+        options = serve_cli._parser().parse_args(given)
+        assert (options.profile, options.replicas) == (profile, 2)
 
 
 @pytest.mark.parametrize("names", [("compose.yaml",), ("compose.yaml", "compose.gpu.yaml")], ids=len)

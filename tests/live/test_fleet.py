@@ -263,9 +263,9 @@ def test_a_killed_triton_costs_no_request_and_its_images_one_encode_each(fleet: 
 def test_a_dead_model_process_is_noticed(fleet: Fleet) -> None:
     images, since = images_of(fleet, 1, 3), len(fleet.said)
     with Callers(fleet, images):
-        decoder = [one for one in fleet.triton(1).children() if "sam3_mask_decoder" in " ".join(one.cmdline())]
-        decoder[0].kill()
-        fleet.wait_for_line("the process of the model sam3_mask_decoder", since)
+        cache = [one for one in fleet.triton(1).children() if "sam3_embedding_cache" in " ".join(one.cmdline())]
+        cache[0].kill()
+        fleet.wait_for_line("the process of the model sam3_embedding_cache", since)
         fleet.wait_for("the proxy marks the replica down", lambda: not fleet.up(1))
         with Sam3Client(fleet.grpc_url) as client:
             for image in images:
@@ -277,7 +277,7 @@ def test_a_rolling_restart_costs_no_request(fleet: Fleet) -> None:
     """It begins while replica 1 is still down, and waits for it."""
     since, supervisors = len(fleet.said), [fleet.supervisor(number).pid for number in range(REPLICAS)]
     with Callers(fleet, [fresh_image() for _ in range(6)]):
-        fleet.process.send_signal(signal.SIGHUP)
+        fleet.process.send_signal(signal.SIGUSR1)
         fleet.wait_for_line("rolling restart: done", since)
     assert all(fleet.supervisor(number).pid != supervisors[number] for number in range(REPLICAS))
 

@@ -21,9 +21,3 @@ def test_an_invalid_value_is_named(flag: str, value: str, fault: str, capsys: py
     with pytest.raises(SystemExit):
         cli.main([f"{flag}={value}"])
     assert f"argument {flag}: {fault}" in capsys.readouterr().err
-
-
-def test_gpus_need_a_profile(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        cli.main(["--gpus=0,1"])
-    assert "--gpus needs a --profile, such as gpu" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -15,9 +16,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import serve_command
+from processes import models_with_processes, serve_command
 from repository import components_of, copy_repository, free_ports, link_artifacts
-from sam3_server import Ports, TritonServer
+from sam3_server import Ports, TritonServer, gpus
 
 
 def fails(repository: Path, *arguments: str, ports: list[int] | None = None) -> str:
@@ -106,10 +107,11 @@ def test_an_artifact_that_a_profile_lacks_is_told(exported: Path, tmp_path: Path
     report = exported / "sam3" / "exports" / "current" / "export.json"
     (repository / "sam3" / "exports" / "current" / "export.json").symlink_to(report)
     line = fails(repository, "--profile", "cpu-int8")
-    assert "failed to load: the artifact" in line
     # The path in the user's repository, not in the profile's temporary folder.
     assert re.search(
-        rf"the artifact {re.escape(str(repository))}/\w+/1/model.int8.onnx is missing: run sam3-export$", line
+        rf"{re.escape(str(repository))}/\w+/1/model.int8.onnx is missing, which the profile cpu-int8 needs; "
+        "run sam3-export",
+        line,
     )
 
 
@@ -144,7 +146,7 @@ def test_a_signal_stops_it_without_a_trace(exported: Path, number: signal.Signal
         ["ps", "--ppid", str(process.pid), "-o", "pid="], capture_output=True, text=True, check=True
     ).stdout.split()
     triton = int(children[0])
-    assert len(processes_of_group(triton)) > 5  # the server and the stubs of the Python models
+    assert len(processes_of_group(triton)) > len(models_with_processes())  # these, and the server itself
     prefix = shared_memory_of(triton)
     assert list(Path("/dev/shm").glob(f"{prefix}*"))
     started = time.monotonic()
@@ -172,13 +174,46 @@ def health(port: int) -> tuple[int, dict[str, str]]:
         return error.code, json.load(error)
 
 
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    return process.stderr.readline().rstrip()
+
+
+def test_a_profile_for_gpus_without_a_gpu_is_told_in_one_line(exported: Path) -> None:
+    if gpus.find().names:
+        pytest.skip("this machine has a GPU")
+    line = fails(exported, "--profile", "gpu")
+    assert line == f"sam3-serve: the profile gpu needs a GPU, but {gpus.find().reason}"
+
+
+def test_a_closed_terminal_stops_it_too(exported: Path) -> None:
+    ports = free_ports(4)
+    terminal, other_end = os.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *serve_command(exported, ports)], stdin=other_end, stdout=other_end, stderr=other_end
+    )
+    os.close(other_end)
+    with os.fdopen(terminal, "rb", buffering=0) as screen:
+        shown = b""
+        while b"server_id" not in shown and b"model_lifecycle" not in shown:  # Triton runs
+            shown += screen.read(4096)
+        (triton,) = [
+            one for one in psutil.Process(process.pid).children(recursive=True) if one.name() == "tritonserver"
+        ]
+    assert process.wait(60) == 0
+    assert not triton.is_running()
+
+
 def test_a_signal_during_the_start_stops_it_too(exported: Path) -> None:
     ports = free_ports(4)
     process = subprocess.Popen(
         serve_command(exported, ports), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
-    process.stderr.readline()  # Triton's first line
+    assert re.match(
+        r"sam3-serve: profile [a-z0-9-]+: .+ is installed.* \(--profile chooses another one\)$", line_of(process)
+    )
+    assert line_of(process)  # Triton's first one
     code, state = health(ports[3])
     assert (code, state["status"]) == (503, "starting")
     process.send_signal(signal.SIGTERM)

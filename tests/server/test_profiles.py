@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import text_format
 from repository import PROJECT, copy_repository
 from sam3_server import ServerError, profiles
-from sam3_server.cores import usable_cores
+from sam3_server.cores import shares, usable_cores
 from sam3_server.layout import CONCEPTS, REPORT, check_artifacts
 from tritonclient.grpc import model_config_pb2
 
@@ -22,15 +22,21 @@ def test_a_quota_bounds_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "cpu.max").write_text(limit)
     assert usable_cores(tmp_path / "cpu.max") == cores
     assert usable_cores(tmp_path / "none") == 64
+    parts = shares(2, tmp_path / "cpu.max")
+    assert [len(part) for part in parts] == [max(1, cores // 2)] * 2
+    assert not parts[0] & parts[1]
 
 
-def laid_out(tmp_path: Path, profile: str, model: str, concepts: bool = False) -> model_config_pb2.ModelConfig:
+def laid_out(
+    tmp_path: Path, profile: str, model: str, concepts: bool = False, image_size: int = 1008
+) -> model_config_pb2.ModelConfig:
     repository = copy_repository(tmp_path)
     if concepts:
         show_concepts(repository)
     exports = repository / "sam3" / "exports"
     (exports / "20261125-abc").mkdir(parents=True)
     (exports / "current").symlink_to("20261125-abc")
+    (exports / "current" / "export.json").write_text(json.dumps({"image_size": image_size}))
     folder = tmp_path / "laid-out"
     folder.mkdir()
     profiles.lay_out(repository, profile, folder)
@@ -50,6 +56,15 @@ def test_the_profile_cpu_has_a_thread_for_each_core(
     monkeypatch.setattr(profiles, "usable_cores", lambda: 7)
     config = laid_out(tmp_path, "cpu", model)
     assert config.parameters["intra_op_thread_count"].string_value == "7"
+
+
+def test_a_small_decoder_has_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiles, "usable_cores", lambda: 7)
+    for image_size, threads in ((252, "1"), (1008, "7")):
+        folder = tmp_path / str(image_size)
+        folder.mkdir()
+        config = laid_out(folder, "cpu", "sam3_mask_decoder", image_size=image_size)
+        assert config.parameters["intra_op_thread_count"].string_value == threads
 
 
 def test_each_export_has_its_own_engines(tmp_path: Path) -> None:
