@@ -25,6 +25,7 @@ class Format:
             components take seconds. Measured at SAM 3's own size (docs/full-size.md).
         implementation: its `Writer` class, as module:class, imported when it is needed.
         usual: whether it is written by default.
+        models: the only components that are written in it, by model name; if empty, all with bounds in its precision.
     """
 
     name: str
@@ -34,9 +35,12 @@ class Format:
     cost: float
     implementation: str
     usual: bool = False
+    models: tuple[str, ...] = ()
 
     def adapt(self, spec: ComponentSpec) -> ComponentSpec | None:
         """The component with the bounds of this format's precision; None if it is not written in this format."""
+        if self.models and spec.model_name not in self.models:
+            return None
         return spec.in_precision(self.precision)
 
     def writer(self) -> Writer:
@@ -59,11 +63,20 @@ FORMATS: dict[str, Format] = {
         ),
         Format(
             name="onnx-fp16",
-            description="fp16, for ONNX Runtime and TensorRT on GPUs",
+            description="fp16, for ONNX Runtime on GPUs",
             file_name="model.fp16.onnx",
             precision="fp16",
             cost=4.0,
             implementation="sam3_export.onnx_formats:OnnxFp16",
+        ),
+        Format(
+            name="onnx-tensorrt",
+            description="fp16 encoder, for TensorRT; needs the other models of onnx-fp16",
+            file_name="model.tensorrt.onnx",
+            precision="fp16",
+            cost=4.0,
+            implementation="sam3_export.onnx_formats:OnnxTensorRT",
+            models=("sam3_image_encoder",),
         ),
         Format(
             name="onnx-int8",

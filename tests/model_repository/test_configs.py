@@ -174,8 +174,24 @@ def test_profiles_for_gpus_use_one_gpu(profile: str) -> None:
         assert list(group.gpus) == [0]
 
 
-def test_tensorrt_gets_the_shapes_of_sam3() -> None:
+ENCODERS_ON_CPU = [
+    path
+    for path in (REPOSITORY / image_encoder.NAME / "config.pbtxt", *PROFILES)
+    if parse(path).name == image_encoder.NAME
+    and parse(path).backend == "onnxruntime"
+    and all(group.kind == model_config_pb2.ModelInstanceGroup.KIND_CPU for group in parse(path).instance_group)
+]
+
+
+@pytest.mark.parametrize("path", ENCODERS_ON_CPU, ids=identify)
+def test_encoders_on_cpus_have_no_memory_pattern(path: Path) -> None:
+    # It costs gigabytes from the second image on (docs/full-size.md).
+    assert parse(path).parameters["enable_mem_pattern"].string_value == "0"
+
+
+def test_tensorrt_gets_its_own_encoder_and_the_shapes_of_sam3() -> None:
     config = parse(PROJECT / "ensemble_configs" / "tensorrt" / "sam3_image_encoder.pbtxt")
+    assert format_of(config).name == "onnx-tensorrt"  # it does not know the operator of fused attention
     (pixels,) = COMPONENTS["sam3_image_encoder"].inputs
     (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
     axes = "x".join(str(axis) for axis in pixels.axes[1:])
