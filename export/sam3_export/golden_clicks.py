@@ -116,7 +116,7 @@ class GoldenClicks:
     def check(self, file_name: str, served: Mapping[str, Served]) -> Drift:
         """Replays the clicks through the components of a format, and returns the largest drift from PyTorch's answers.
 
-        If the format lacks a component, PyTorch's in fp32 takes its place, because a server uses the fp32 artifact.
+        If the format lacks a component, PyTorch's in fp32 takes its place; a server uses another format's.
 
         Args:
             file_name: of the format's artifacts. `sam3 doctor` looks up a server's bounds by its image encoder's file.

@@ -119,8 +119,8 @@ class OnnxArtifact:
 def _return_freed_memory() -> None:
     """Makes glibc return every freed block of 1 MB or more to the system.
 
-    By default it keeps blocks of up to 32 MB for itself once such blocks have been freed. Between blocks that are in use
-    it cannot reuse them well, and at SAM 3's size a run then takes gigabytes more.
+    By default it keeps freed blocks of up to 32 MB for itself, where blocks in use lie between them and it cannot reuse
+    them well. At SAM 3's size a run then takes gigabytes more.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

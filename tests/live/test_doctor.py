@@ -22,7 +22,7 @@ from sam3_triton.cli import main
 from tritonclient.grpc import InferenceServerClient
 
 Doctor = Callable[..., tuple[int, list[tuple[str, str, str]]]]
-REST_ON_A_SERVER = ("models", "profile", "instances", "model", "click", "concepts", "cache", "shared memory")
+REST_ON_A_SERVER = ("models", "profile", "instances", "model", "click", "concepts", "cache", "memory", "shared memory")
 
 
 @pytest.fixture
@@ -62,6 +62,7 @@ def test_a_healthy_server(server, exported: Path, doctor: Doctor, scheme: str) -
     assert f"room for {(1 << 30) // image} images ({image / 1e6:.1f} MB each)" in text
     ((_, text),) = of(told, "shared memory")
     assert f"enough for the {((64 << 20) + (2 + 2 + 8 + 5) * image) / 1e6:.1f} MB needed under load" in text
+    assert re.fullmatch(r"the server may use .* GB; its model is not of SAM 3's own size", of(told, "memory")[0][1])
     ((_, text),) = of(told, "profile")
     assert text == "default, for image encoder and mask decoder"
     assert re.fullmatch(r"a mask came back in \d+ ms", of(told, "click")[0][1])

@@ -13,10 +13,12 @@ from sam3_triton.doctor.findings import Finding, Mark, fault, is_coloured, ok, s
 from sam3_triton.doctor.golden import check_golden
 from sam3_triton.doctor.golden_concepts import check_golden_concepts
 from sam3_triton.doctor.inspector import Inspector
+from sam3_triton.doctor.memory import check_memory
 from sam3_triton.doctor.repository import check_repository, exported_model, has_concepts
 from sam3_triton.wire import Address
 
 _DISTRIBUTION = "sam3-triton"
+_OF_A_SERVER = ("models", "profile", "instances", "model", "click", "concepts", "cache", "memory", "shared memory")
 _DEPENDENCIES = ("numpy", "pillow", "tritonclient", "tqdm")
 
 
@@ -66,7 +68,17 @@ def _findings(url: str, address: Address, repository: Path | None, golden: bool)
             yield from server.check_models(inspector)
             configs = server.Configs.of(inspector)
     if configs is None:
-        for subject in ("models", "profile", "instances", "model", "click", "concepts", "cache", "shared memory"):
+        for subject in (
+            "models",
+            "profile",
+            "instances",
+            "model",
+            "click",
+            "concepts",
+            "cache",
+            "memory",
+            "shared memory",
+        ):
             yield skipped(subject, "no server answers")
     else:
         yield server.check_profile(configs)
@@ -75,7 +87,9 @@ def _findings(url: str, address: Address, repository: Path | None, golden: bool)
         yield server.check_click(url)
         yield server.check_concepts(url, None if repository is None else has_concepts(repository))
         yield server.check_cache(configs)
-        yield host.check_shared_memory(configs, here, host.listening(servers, address))
+        server_here = host.listening(servers, address)
+        yield check_memory(configs, here, server_here)
+        yield host.check_shared_memory(configs, here, server_here)
     yield host.check_segments(servers)
     yield host.check_cpu(configs, here)
     yield host.check_gpu(configs, here)

@@ -41,7 +41,7 @@ INT8_TOLERANCE = 0.1
 _EXPORT_BATCH = 2
 # A batch size other than the export's shows whether that one was baked into the graph.
 _PARITY_BATCHES = (1, 2)
-# ONNX Runtime writes out attention: the scores of all pairs of patches, before and after the softmax. If those of a
+# onnx-tensorrt writes out attention: the scores of all pairs of patches, before and after the softmax. If those of a
 # batch of two take more bytes, as at SAM 3's own size (6.9 GB), as many pictures go through one by one.
 _MOST_SCORE_BYTES = 4e9
 # Differs from the seed of the sample that an artifact is traced on.
