@@ -15,11 +15,14 @@ from sam3_export.half_precision import half
 FP32, FP16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 
-@pytest.fixture(scope="module", params=[image_encoder.NAME, mask_decoder.NAME])
+FUSED, WRITTEN_OUT = f"{image_encoder.NAME}/1/model.fp16.onnx", f"{image_encoder.NAME}/1/model.tensorrt.onnx"
+DECODER = f"{mask_decoder.NAME}/1/model.fp16.onnx"
+
+
+@pytest.fixture(scope="module", params=[FUSED, WRITTEN_OUT, DECODER])
 def model(request: pytest.FixtureRequest, exported_demo: Path) -> onnx.ModelProto:
     """An fp16 artifact with the type of every tensor in its `value_info`."""
-    path = exported_demo / request.param / "1" / "model.fp16.onnx"
-    return onnx.shape_inference.infer_shapes(onnx.load(path))
+    return onnx.shape_inference.infer_shapes(onnx.load(exported_demo / request.param))
 
 
 def types(model: onnx.ModelProto) -> dict[str, int]:
@@ -35,7 +38,9 @@ def inputs_of(model: onnx.ModelProto, *operators: str) -> list[int]:
 
 
 def test_layer_norms_softmax_and_coordinates_are_fp32(model: onnx.ModelProto) -> None:
-    for operator in ("LayerNormalization", "Softmax"):
+    # Fused attention has no softmax of its own.
+    softmax = [] if inputs_of(model, "MultiHeadAttention") else ["Softmax"]
+    for operator in ("LayerNormalization", *softmax):
         found = inputs_of(model, operator)
         assert len(found) >= 4
         assert set(found) == {FP32}
@@ -43,14 +48,14 @@ def test_layer_norms_softmax_and_coordinates_are_fp32(model: onnx.ModelProto) ->
 
 
 def test_the_score_head_is_fp32(exported_demo: Path) -> None:
-    model = onnx.load(exported_demo / mask_decoder.NAME / "1" / "model.fp16.onnx")
+    model = onnx.load(exported_demo / DECODER)
     weights = [weight for weight in model.graph.initializer if "iou_prediction_head" in weight.name]
     assert len(weights) == 6  # three layers
     assert {weight.data_type for weight in weights} == {FP32}
 
 
 def test_products_and_weights_are_fp16(model: onnx.ModelProto) -> None:
-    products = inputs_of(model, "MatMul", "Conv", "ConvTranspose", "Gemm")
+    products = inputs_of(model, "MatMul", "Conv", "ConvTranspose", "Gemm", "MultiHeadAttention")
     assert products.count(FP16) >= 0.9 * len(products)
     matrices = [weight for weight in model.graph.initializer if len(weight.dims) == 2 and min(weight.dims) >= 16]
     others = [weight for weight in matrices if "iou_prediction_head" not in weight.name]
