@@ -50,7 +50,7 @@ def _attention(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention as transformers calls it: query [B, H, Q, D], key and value [B, H, K, D] to [B, Q, H, D]."""
-    batch, heads, length, _ = query.shape
+    batch, heads, length = query.shape[:3]
     bias = attention_mask
     if bias is not None:
         # The operator broadcasts a bias over batch and heads, but not over the queries.
