@@ -34,7 +34,7 @@ class OtherOnnxRuntime:
         if pip.returncode and _UNREACHABLE.search(pip.stderr):
             pytest.skip(f"no package index can be reached for {package}")
         assert pip.returncode == 0, pip.stderr
-        process = ProcessPoolExecutor(1, get_context("spawn"), initializer=sys.path.insert, initargs=(0, str(folder)))
+        process = ProcessPoolExecutor(1, get_context("spawn"), initializer=_prefer, initargs=(str(folder),))
         assert process.submit(_version).result() == version
         return cls(version, process)
 
@@ -56,6 +56,10 @@ class OtherArtifact:
     def run(self, inputs: Arrays) -> Arrays:
         """The outputs, by name."""
         return self.process.submit(_run, str(self.path), inputs).result()
+
+
+def _prefer(folder: str) -> None:
+    sys.path.insert(0, folder)
 
 
 def _version() -> str:
