@@ -53,8 +53,8 @@ def _attention(
     batch, heads, length = query.shape[:3]
     bias = attention_mask
     if bias is not None:
-        # The operator broadcasts a bias over batch and heads, but not over the queries.
-        bias = bias.to(query.dtype).expand(-1, -1, length, -1)
+        # ONNX Runtime 1.19 broadcasts a bias over the batch alone.
+        bias = bias.to(query.dtype).expand(-1, heads, length, -1)
     # It also takes keys and values by head, but in ONNX Runtime 1.19 on a CPU it then writes the scores out.
     attended = torch.onnx.ops.symbolic(
         OPERATOR,
