@@ -53,8 +53,8 @@ def _attention(
     batch, heads, length = query.shape[:3]
     bias = attention_mask
     if bias is not None:
-        # ONNX Runtime 1.19 broadcasts a bias over the batch alone.
-        bias = bias.to(query.dtype).expand(-1, heads, length, -1)
+        # ONNX Runtime 1.19 refuses a bias of one head, and on a CPU answers wrongly with one for the whole batch.
+        bias = bias.to(query.dtype).expand(batch, heads, length, -1)
     # It also takes keys and values by head, but in ONNX Runtime 1.19 on a CPU it then writes the scores out.
     attended = torch.onnx.ops.symbolic(
         OPERATOR,
