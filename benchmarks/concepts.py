@@ -116,7 +116,7 @@ class BareDetector:
     def __init__(self, repository: Path, server: TritonServer, image: bytes) -> None:
         cv2.setNumThreads(1)  # as sam3_concept_postprocess does
         picture = decode(image)
-        self._size = (picture.height, picture.width)
+        self._size = (picture.shape[0], picture.shape[1])
         tokens = ClipTokenizer().tokens(_TEXT).ids[None]
         with triton.InferenceServerClient(server.grpc_url, channel_args=ARGUMENTS) as client:
             encoder = session(repository, client, ENCODER)

@@ -62,7 +62,7 @@ class Predictor:
         picture = decode(image)
         fine, middle, embedding = self.encoder(torch.from_numpy(to_network_pixels(picture, self.side).copy()))
         self.encodes += 1
-        found = (embedding, fine, middle), (picture.height, picture.width)
+        found = (embedding, fine, middle), (picture.shape[0], picture.shape[1])
         if self.keep_last:
             self.last = image, found
         return found

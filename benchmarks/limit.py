@@ -43,12 +43,13 @@ class Limit:
 
     def encode(self, image: bytes) -> Arrays:
         """Features of an image file, by the names of the decoder's inputs, and its `ORIGINAL_SIZE` (height, width)."""
-        with self._step("decode and resize the image"):
+        with self._step("decode"):
             picture = decode(image)
+        with self._step("resize"):
             pixels = to_network_pixels(picture, self._side)
         with self._step("encoder"):
             features = run(self._encoder, {"PIXELS": pixels})
-        return {**features, "ORIGINAL_SIZE": np.array([picture.height, picture.width])}
+        return {**features, "ORIGINAL_SIZE": np.array(picture.shape[:2])}
 
     def mask(self, embedding: Arrays, click: Click) -> bytes:
         """The best mask as a PNG."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import random
 import struct
 import zlib
 from pathlib import Path
@@ -35,6 +36,24 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def damaged(rng: random.Random, picture: bytes) -> bytes:
+    """Cut, with flipped bits, or with other numbers, mostly in the header."""
+    data = bytearray(picture)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        place = rng.randrange(min(len(data), rng.choice((40, 200, len(data)))))
+        match rng.randrange(4):
+            case 0:
+                data[place] ^= 1 << rng.randrange(8)
+            case 1:
+                data[place : place + 2] = struct.pack(rng.choice((">H", "<H")), rng.choice((0, 1, 255, 4096, 65535)))
+            case 2:
+                number = rng.choice((0, 1, 65536, 2**31 - 1, 2**31, 2**32 - 1))
+                data[place : place + 4] = struct.pack(rng.choice((">I", "<I")), number)
+            case 3:
+                del data[max(1, rng.randrange(len(data))) :]
+    return bytes(data)
 
 
 def oversized(kind: str) -> bytes:

@@ -114,11 +114,11 @@ def expected(checkpoint: Path) -> tuple[np.ndarray, np.ndarray, Arrays]:
     """The answers of the PyTorch modules: logits [h, w] and the mask, bool [H, W], of the click; the detector's."""
     loaded = load(str(checkpoint))
     photo = decode(PHOTO.read_bytes())
-    pixels = to_network_pixels(photo, loaded.architecture.image_size).copy()  # Pillow's own array is read-only
+    pixels = to_network_pixels(photo, loaded.architecture.image_size).copy()  # the array itself is read-only
     features = run(loaded, image_encoder.COMPONENT, {"PIXELS": pixels})
     side = loaded.architecture.low_res_size
     prompt = {
-        "POINT_COORDS": np.array([[[np.array(CLICK) / photo.size, (0, 0)]]], np.float32),
+        "POINT_COORDS": np.array([[[np.array(CLICK) / photo.shape[1::-1], (0, 0)]]], np.float32),
         "POINT_LABELS": np.array([[[FOREGROUND, PADDING]]], np.int32),
         "MASK_INPUT": np.zeros((1, 1, side, side), np.float32),
         "HAS_MASK_INPUT": np.array([[False]]),
@@ -134,7 +134,7 @@ def expected(checkpoint: Path) -> tuple[np.ndarray, np.ndarray, Arrays]:
         "RANKS": np.arange(2 * INSTANCES, dtype=np.int32)[None],
     }
     instances = run(loaded, concept_detector.COMPONENT, {**features, **concept})
-    return logits, to_mask(logits, photo.size[::-1]) > 0, instances
+    return logits, to_mask(logits, (photo.shape[0], photo.shape[1])) > 0, instances
 
 
 def run(loaded: Checkpoint, component: Component, inputs: Arrays) -> Arrays:

@@ -33,12 +33,13 @@ _to_network_pixels = to_network_pixels
 
 
 def to_network_pixels(image, size):
-    while image.width == {slow} and os.path.exists({gate!r}):
+    width = image.shape[1]
+    while width == {slow} and os.path.exists({gate!r}):
         time.sleep(0.02)
-    if image.width == {raising}:
+    if width == {raising}:
         raise RuntimeError("a fault on purpose")
     pixels = _to_network_pixels(image, size)
-    return pixels[:, :-1] if image.width == {refused} else pixels
+    return pixels[:, :-1] if width == {refused} else pixels
 """
 
 

@@ -53,12 +53,12 @@ def test_without_the_extra_heic_is_refused_with_its_name(tmp_path: Path) -> None
             print(error)
         buffer = io.BytesIO()
         Image.new("RGB", (9, 9)).save(buffer, "PNG")
-        print(decode(buffer.getvalue(), formats).size)
+        print(decode(buffer.getvalue(), formats).shape)
     """
     paths = [str(tmp_path), str(Path(picture_formats.__file__).parent)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout
     assert output.decode().splitlines() == [
         "invalid image: HEIC needs a package in Triton's Python: pip install 'sam3-triton-server[heic]'",
-        "(9, 9)",
+        "(9, 9, 3)",
     ]

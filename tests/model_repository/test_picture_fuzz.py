@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-import struct
 import time
 from collections import Counter
 
 import pytest
 from image_preprocess import ImageError, decode
-from pictures import HEIC, TURNED_HEIC, encoded
+from pictures import HEIC, TURNED_HEIC, damaged, encoded
 from PIL import Image
 from sam3_gateway import picture_formats
 from sam3_gateway.uploads import inspect
@@ -41,24 +40,6 @@ def samples(kind: str) -> list[bytes]:
     return pictures
 
 
-def damaged(rng: random.Random, picture: bytes) -> bytes:
-    """Cut, with flipped bits, or with other numbers, mostly in the header."""
-    data = bytearray(picture)
-    for _ in range(rng.choice((1, 1, 2, 4))):
-        place = rng.randrange(min(len(data), rng.choice((40, 200, len(data)))))
-        match rng.randrange(4):
-            case 0:
-                data[place] ^= 1 << rng.randrange(8)
-            case 1:
-                data[place : place + 2] = struct.pack(rng.choice((">H", "<H")), rng.choice((0, 1, 255, 4096, 65535)))
-            case 2:
-                number = rng.choice((0, 1, 65536, 2**31 - 1, 2**31, 2**32 - 1))
-                data[place : place + 4] = struct.pack(rng.choice((">I", "<I")), number)
-            case 3:
-                del data[max(1, rng.randrange(len(data))) :]
-    return bytes(data)
-
-
 @pytest.mark.filterwarnings("ignore")  # Pillow's, of the damage
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_damaged_file_is_a_picture_or_an_error(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +56,7 @@ def test_a_damaged_file_is_a_picture_or_an_error(kind: str, monkeypatch: pytest.
         except InvalidInputError:
             outcomes["refused by the gateway"] += 1
         try:
-            assert decode(data, FORMATS).mode == "RGB"
+            assert decode(data, FORMATS).shape[2] in (1, 3)
             outcomes["decoded"] += 1
         except ImageError:
             outcomes["refused by Triton"] += 1

@@ -37,7 +37,7 @@ def counts(metrics: dict[str, Metric]) -> PublishedCounts:
         metrics[spec.name] = Metric(spec)
         return metrics[spec.name]
 
-    return PublishedCounts(make)
+    return PublishedCounts("sam3_embedding_cache_", CacheStats, make)
 
 
 @pytest.mark.usefixtures("counts")

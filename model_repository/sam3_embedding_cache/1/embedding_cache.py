@@ -7,8 +7,10 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
+
+from published_counts import counter, gauge
 
 
 class Sized(Protocol):
@@ -83,33 +85,25 @@ _PARAMETERS: tuple[tuple[str, type, int], ...] = (
 )
 
 
-def _counter(help_text: str) -> Any:
-    return field(default=0, metadata={"help": help_text, "gauge": False})
-
-
-def _gauge(help_text: str) -> Any:
-    return field(default=0, metadata={"help": help_text, "gauge": True})
-
-
 @dataclass
 class CacheStats:
     """Counts since the start, and gauges of the current state; each field's metadata holds its `help` text."""
 
-    hits: int = _counter("Requests answered from the cache")
-    misses: int = _counter("Requests that asked for an encode")
-    coalesced: int = _counter("Requests that joined an encode of another request")
-    rejected: int = _counter("Requests refused because max_inflight_encodes images were in flight")
-    not_found: int = _counter("Requests with only an id, of an image that was not cached")
-    encodes: int = _counter("Encodes that succeeded")
-    encode_seconds: float = _counter("Seconds between the start and the end of successful encodes")
-    failures: int = _counter("Encodes that failed")
-    abandoned: int = _counter("Encodes dropped before their start, because no request waited for them any more")
-    evictions: int = _counter("Images dropped to stay within cache_bytes")
-    expirations: int = _counter("Images dropped because they were older than ttl_seconds")
-    entries: int = _gauge("Images in the cache")
-    bytes: int = _gauge("Bytes of embeddings in the cache")
-    capacity_bytes: int = _gauge("Bytes of embeddings that the cache may hold (cache_bytes)")
-    inflight: int = _gauge("Images being encoded or waiting for it")
+    hits: int = counter("Requests answered from the cache")
+    misses: int = counter("Requests that asked for an encode")
+    coalesced: int = counter("Requests that joined an encode of another request")
+    rejected: int = counter("Requests refused because max_inflight_encodes images were in flight")
+    not_found: int = counter("Requests with only an id, of an image that was not cached")
+    encodes: int = counter("Encodes that succeeded")
+    encode_seconds: float = counter("Seconds between the start and the end of successful encodes")
+    failures: int = counter("Encodes that failed")
+    abandoned: int = counter("Encodes dropped before their start, because no request waited for them any more")
+    evictions: int = counter("Images dropped to stay within cache_bytes")
+    expirations: int = counter("Images dropped because they were older than ttl_seconds")
+    entries: int = gauge("Images in the cache")
+    bytes: int = gauge("Bytes of embeddings in the cache")
+    capacity_bytes: int = gauge("Bytes of embeddings that the cache may hold (cache_bytes)")
+    inflight: int = gauge("Images being encoded or waiting for it")
 
 
 @dataclass(frozen=True)

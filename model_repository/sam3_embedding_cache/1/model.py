@@ -16,7 +16,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from cache_errors import ENCODE_CONCEPTS_MODEL, ENCODE_MODEL, EncodeError, ErrorKind
 from concept_prompts import DEFAULT_MAX_INSTANCES, DEFAULT_THRESHOLD, NMS_OFF, ConceptPrompt
-from embedding_cache import EmbeddingCache, Limits
+from embedding_cache import CacheStats, EmbeddingCache, Limits
 from embedding_service import EmbeddingService, Question
 from encoder_export import ExportReportError, read_export
 from feature_memory import FeatureMemory, RecentlySent
@@ -53,7 +53,7 @@ class TritonPythonModel:
         self.device = int(args["model_instance_device_id"])
         self.cache: EmbeddingCache[ImageEmbedding, Reply] = EmbeddingCache(limits)
         self.families: list = []  # a family that is not referenced disappears from the metrics
-        self.counts = PublishedCounts(self._metric)
+        self.counts = PublishedCounts("sam3_embedding_cache_", CacheStats, self._metric)
         self.counts.publish(self.cache.stats)
         # Tensors on the GPU do not pass through shared memory.
         hit_tensors = _tensors if self.memory.on_gpu else RecentlySent(_tensors, _SENT_IMAGES).tensors

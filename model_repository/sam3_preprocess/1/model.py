@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
+import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import picture_formats
 import triton_python_backend_utils as pb_utils
+from antialiased_resize import simd
+from heap import keep_freed_memory
 from image_preprocess import ImageError, decode, to_network_pixels
 from network_size import NetworkSizeError, read_network_size
+from periodic import Periodic
+from preprocess_stats import PreprocessStats
+from published_counts import MetricSpec, PublishedCounts
+
+# The pixels of a JPEG of 16 megapixels. Until an image needs it, it takes no memory.
+_SCRATCH_BYTES = 48 << 20
+# What images of 16 megapixels need besides, between decoding and the answer.
+_KEPT_BYTES = 64 << 20
+# How often the metrics follow. Each increment is an exchange of messages with Triton.
+_PUBLISH_S = 0.25
 
 
 class TritonPythonModel:
@@ -24,10 +38,23 @@ class TritonPythonModel:
             self.formats = picture_formats.parse(parameters["picture_formats"]["string_value"])
         except (NetworkSizeError, ValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from error
+        if simd is None:
+            pb_utils.Logger.log_info("Pillow resizes images, in three times the time: cykooz-resizer is not installed")
+        keep_freed_memory(_KEPT_BYTES)
+        self.scratch = np.empty(_SCRATCH_BYTES, np.uint8)
+        self.stats = PreprocessStats()
+        self.instance = args["model_instance_name"]
+        self.families: list = []  # a family that is not referenced disappears from the metrics
+        self.counts = PublishedCounts("sam3_preprocess_", PreprocessStats, self._metric)
+        self.publishing = Periodic(self._publish, _PUBLISH_S, pb_utils.Logger.log_error)
 
     def execute(self, requests) -> list:
         """One response for each request; a bad image fails only its own."""
         return [self._respond(request) for request in requests]
+
+    def finalize(self) -> None:
+        """Ends the thread that publishes the metrics."""
+        self.publishing.stop()
 
     def _respond(self, request):
         try:
@@ -39,12 +66,21 @@ class TritonPythonModel:
             return _failure("sam3_preprocess failed; the server's log says why", pb_utils.TritonError.INTERNAL)
 
     def _outputs(self, request) -> list:
-        image = decode(pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy().reshape(-1)[0], self.formats)
-        outputs = {
-            "PIXELS": to_network_pixels(image, self.size),
-            "ORIGINAL_SIZE": np.array([image.height, image.width], np.int32),
-        }
+        encoded = pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy().reshape(-1)[0]
+        started = time.perf_counter()
+        image = decode(encoded, self.formats, self.scratch)
+        decoded = time.perf_counter()
+        outputs = {"PIXELS": to_network_pixels(image, self.size), "ORIGINAL_SIZE": np.array(image.shape[:2], np.int32)}
+        self.stats.add(decoded - started, time.perf_counter() - decoded)
         return [pb_utils.Tensor(name, outputs[name]) for name in request.requested_output_names()]
+
+    def _publish(self) -> None:
+        self.counts.publish(replace(self.stats))
+
+    def _metric(self, spec: MetricSpec):
+        kind = pb_utils.MetricFamily.GAUGE if spec.is_gauge else pb_utils.MetricFamily.COUNTER
+        self.families.append(pb_utils.MetricFamily(name=spec.name, description=spec.help, kind=kind))
+        return self.families[-1].Metric(labels={"model": "sam3_preprocess", "instance": self.instance})
 
 
 def _failure(message: str, code: int):

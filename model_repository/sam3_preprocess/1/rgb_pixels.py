@@ -1,4 +1,4 @@
-"""Converts pictures of every mode to 8-bit RGB. Independent of Triton."""
+"""Converts pictures of every mode to 8-bit RGB or grey. Independent of Triton."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Converts as Pillow does, except where Pillow would clip:
+def to_rgb_or_grey(image: Image.Image) -> Image.Image:
+    """Converts to RGB, or to 8 bits of grey (mode L), as Pillow does, except where Pillow would clip:
 
     - 16 bits of grey: keeps the upper 8.
     - 32 bits of grey, integers or floats, and signed 16 bits: `stretch`.
@@ -15,9 +15,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Drops transparency, so that hidden colours become visible.
     """
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # PGM has 16 bits at most
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        return Image.fromarray(stretch(np.asarray(image))).convert("RGB")
+        return Image.fromarray(stretch(np.asarray(image)))
+    if image.mode in ("L", "RGB"):
+        image.load()
+        return image
     return image.convert("RGB")
 
 

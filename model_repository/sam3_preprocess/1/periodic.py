@@ -1,0 +1,1 @@
+../../sam3_embedding_cache/1/periodic.py
