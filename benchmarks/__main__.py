@@ -62,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_repository(add("precisions", text, _precisions, _OUTPUT))
     text = "measure the first click in bf16 against fp32, with SAM 3's own size and random weights, on this CPU"
     add("first-click", text, _first_click, _OUTPUT / "first-click")
+    text = "measure decode and resize of new images on one core, against Pillow alone"
+    add("cold", text, _cold, _OUTPUT / "cold")
     text = "measure concept prompts with SAM 3's own detector and random weights"
     add("concepts", text, _concepts, _OUTPUT / "concepts")
     text = "measure several replicas behind the proxy: hit ratio, failures, throughput, the proxy's cost"
@@ -126,6 +128,14 @@ def _first_click(options: argparse.Namespace) -> None:
     figures = first_click.compare_first_clicks(options.output, first_click.ROUNDS)
     (options.output / "first-click.json").write_text(json.dumps(figures, indent=2) + "\n")
     _write(first_click.markdown(figures), options.output / "first-click.md")
+
+
+def _cold(options: argparse.Namespace) -> None:
+    from benchmarks import cold
+
+    figures = cold.measure_cold()
+    (options.output / "cold.json").write_text(json.dumps(figures, indent=2) + "\n")
+    _write(cold.markdown(figures), options.output / "cold.md")
 
 
 def _concepts(options: argparse.Namespace) -> None:

@@ -258,3 +258,25 @@ def test_steps_run_one_after_another(name: str) -> None:
     steps = ENSEMBLES[name].ensemble_scheduling.step
     for before, step in itertools.pairwise(steps):
         assert set(before.output_map.values()) & set(step.input_map.values()), step.model_name
+
+
+DALI = PROJECT / "docs" / "examples" / "dali"
+
+
+def test_the_dali_variant_has_the_tensors_of_the_model_it_replaces() -> None:
+    ours, dali = (
+        parse(REPOSITORY / "sam3_preprocess" / "config.pbtxt"),
+        parse(DALI / "sam3_preprocess_dali" / "config.pbtxt"),
+    )
+    assert dali.name == "sam3_preprocess_dali"
+    assert dali.max_batch_size == 1  # its batch axis is the 1 of PIXELS
+    for wanted, found in zip(ours.output, dali.output, strict=True):
+        assert (found.name, found.data_type) == (wanted.name, wanted.data_type)
+        assert [1, *found.dims] == list(wanted.dims) or list(found.dims) == list(wanted.dims) == [2]
+    pipeline, caller = (
+        (DALI / path).read_text() for path in ("sam3_preprocess_dali/1/dali.py", "sam3_preprocess/1/model.py")
+    )
+    assert compile(pipeline, "dali.py", "exec")
+    assert f'name="{dali.input[0].name}"' in pipeline
+    assert f'Tensor("{dali.input[0].name}"' in caller
+    assert f'"{dali.name}"' in caller
