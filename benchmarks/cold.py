@@ -71,10 +71,10 @@ def measure_cold(rounds: int = ROUNDS) -> Figures:
                     if number:  # a first round warms up
                         times[way].append(steps)
             figures[name] = {}
-            for way, steps in times.items():
-                figures[name][f"{way}: decode"] = _median(decode for decode, _ in steps)
-                figures[name][f"{way}: resize"] = _median(resize for _, resize in steps)
-                figures[name][way] = _median(sum(both) for both in steps)
+            for way, taken in times.items():
+                figures[name][f"{way}: decode"] = _median([decode for decode, _ in taken])
+                figures[name][f"{way}: resize"] = _median([resize for _, resize in taken])
+                figures[name][way] = _median([decode + resize for decode, resize in taken])
             print(f"  {name}", file=sys.stderr, flush=True)
     return figures
 
@@ -95,7 +95,7 @@ def markdown(figures: Figures) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _median(seconds: Any) -> float:
+def _median(seconds: list[float]) -> float:
     return 1000 * statistics.median(seconds)
 
 

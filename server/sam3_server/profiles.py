@@ -12,6 +12,7 @@ from pathlib import Path
 from sam3_server.cores import usable_cores
 from sam3_server.errors import ServerError
 from sam3_server.layout import CONCEPT_MODEL, CURRENT, REPORT
+from sam3_server.preprocess_instances import CACHE, PREPROCESS, with_instances
 
 CONFIGS = "ensemble_configs"
 _FOR_CONCEPTS = "concepts"
@@ -60,6 +61,10 @@ def lay_out(repository: Path, profile: str, folder: Path) -> None:
     for config in replacements.values():
         if not (repository / config.stem).is_dir():
             raise ServerError(f"{config} is for a model that {repository} does not have")
+    cache = replacements.get(CACHE, repository / CACHE / "config.pbtxt")
+    own = repository / PREPROCESS / "config.pbtxt"
+    if own.is_file():  # no profile has one of its own, but its instances follow the cores
+        replacements.setdefault(PREPROCESS, own)
     for model in (entry for entry in repository.iterdir() if entry.is_dir()):
         if model.name not in replacements:
             # A Python model reads ../sam3/exports; through this link, `..` is the repository itself.
@@ -71,6 +76,8 @@ def lay_out(repository: Path, profile: str, folder: Path) -> None:
                 (folder / model.name / entry.name).symlink_to(entry)
         threads = _decoder_threads(repository) if model.name == _DECODER else usable_cores()
         text = _for_this_export(_with_threads(replacements[model.name].read_text(), threads), repository)
+        if model.name == PREPROCESS:
+            text = with_instances(text, cache.read_text(), usable_cores())
         (folder / model.name / "config.pbtxt").write_text(text)
 
 

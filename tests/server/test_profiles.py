@@ -114,3 +114,14 @@ def test_links_to_concepts_fit_the_export(tmp_path: Path, exported: bool) -> Non
     if exported:
         show_concepts(repository)
         check_artifacts(repository)
+
+
+@pytest.mark.parametrize(
+    ("profile", "cores", "instances"), [("cpu", 7, 2), ("gpu", 7, 7), ("gpu", 64, 8), ("gpu", 1, 1)]
+)
+def test_as_many_processes_prepare_images_as_can_be_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str, cores: int, instances: int
+) -> None:
+    monkeypatch.setattr(profiles, "usable_cores", lambda: cores)
+    (group,) = laid_out(tmp_path, profile, "sam3_preprocess").instance_group
+    assert group.count == instances
