@@ -7,21 +7,32 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import aiohttp
-from sam3_server import ServerError
-from sam3_triton import Sam3Error
-from tritonclient.utils import InferenceServerException
-
-from benchmarks import PROJECT, plots, report
-from benchmarks.full_size import compare_full_size
-from benchmarks.local import Network, compare
+from benchmarks import PROJECT, report
 from benchmarks.results import BenchmarkError, Results
-from benchmarks.scenarios import LONG, SHORT, measure_remote
+
+if TYPE_CHECKING:
+    from benchmarks.scenarios import Amount
+
+# Each command imports what it needs: `gpu` runs on machines that lack the packages of the others.
 
 _DEMO = PROJECT / "export" / "sam3_export" / "demo" / "sam3_demo.pt"
 _OUTPUT = Path("out") / "bench"
-_AMOUNTS = {"short": SHORT, "long": LONG}
+_AMOUNTS = ("short", "long")
+
+
+_GPU_NEEDS = """\
+needs this source tree, and Python with PyTorch for CUDA, transformers, the packages of sam3-export (onnx, onnx-ir,
+onnxscript, onnxruntime, rich), numpy, Pillow and psutil. None of the project's distributions has to be installed.
+
+The server also needs nvidia-pytriton 0.7.0, numpy 1.26, tritonclient, grpcio, isal, httpx, OpenCV and a CuPy that
+works with numpy 1.26 (13.6), and a shared libpython. --packages brings those along that the machine lacks; they come
+before the machine's own, for the server only. `python -m benchmarks.gpu.bundle --help` packs them.
+
+What a stage lacks makes that stage skipped, with the reason. gpu.json and gpu.md are written after each figure, so a
+run that is stopped leaves what it has measured.
+"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,6 +84,14 @@ def _parser() -> argparse.ArgumentParser:
     file = PROJECT / "benchmarks" / "results" / "short.json"
     advice = "results of the command short or long, whose service times are taken (default: %(default)s)"
     command.add_argument("--service-times", type=Path, default=file, metavar="JSON", help=advice)
+    text = "measure everything worth knowing about this machine's GPU, in eight minutes at most and without a network"
+    command = add("gpu", text, _gpu, _OUTPUT / "gpu")
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.epilog = _GPU_NEEDS
+    advice = "a folder of wheels, or of unpacked ones, for the server: see below"
+    command.add_argument("--packages", type=Path, metavar="DIR", help=advice)
+    advice = "every stage with the demonstration model on the CPU, for a test of the run itself"
+    command.add_argument("--dry-run", action="store_true", help=advice)
     command = add("report", "write the report and plots of a results file again", _report, _OUTPUT)
     file = _OUTPUT / "results.json"
     command.add_argument("results", nargs="?", type=Path, default=file, metavar="JSON", help="default: %(default)s")
@@ -85,19 +104,31 @@ def _add_repository(command: argparse.ArgumentParser) -> None:
 
 
 def _local(options: argparse.Namespace) -> None:
+    from benchmarks.local import Network, compare
+
     config = options.config or options.checkpoint.with_suffix(".json")
     network = Network(options.checkpoint, config if config.exists() else None)
     network.check_exported(options.repository)
     title = f"Benchmarks, {options.amount} form, {options.checkpoint.name}"
-    _keep(compare(title, options.repository, network, _AMOUNTS[options.amount]), options.output)
+    _keep(compare(title, options.repository, network, _amount(options)), options.output)
+
+
+def _amount(options: argparse.Namespace) -> Amount:
+    from benchmarks.scenarios import LONG, SHORT
+
+    return LONG if options.amount == "long" else SHORT
 
 
 def _full_size(options: argparse.Namespace) -> None:
+    from benchmarks.full_size import compare_full_size
+
     _keep(compare_full_size(options.output, not options.without_encoder), options.output)
 
 
 def _remote(options: argparse.Namespace) -> None:
-    results = measure_remote(options.url, options.http_url, options.gateway, _AMOUNTS[options.amount])
+    from benchmarks.scenarios import measure_remote
+
+    results = measure_remote(options.url, options.http_url, options.gateway, _amount(options))
     _keep(results, options.output)
 
 
@@ -111,6 +142,8 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _show(results: Results, folder: Path) -> None:
+    from benchmarks import plots
+
     _write(report.markdown(results, plots.draw(results, folder)), folder / "report.md")
 
 
@@ -155,12 +188,19 @@ def _fleet(options: argparse.Namespace) -> None:
 
 
 def _sizing(options: argparse.Namespace) -> None:
-    from benchmarks import sizing
+    from benchmarks import plots, sizing
 
     figures = sizing.simulate_all(sizing.measured(options.service_times), sizing.CLICKS)
     (options.output / "sizing.json").write_text(json.dumps(figures, indent=2) + "\n")
     plots.draw_sizing(figures, options.output / "sizing.png")
     _write(sizing.markdown(figures), options.output / "sizing.md")
+
+
+def _gpu(options: argparse.Namespace) -> None:
+    from benchmarks.gpu.run import Run
+
+    Run(options.output, options.packages, options.dry_run).measure()
+    print((options.output / "gpu.md").read_text())
 
 
 def _write(page: str, path: Path) -> None:
@@ -169,13 +209,25 @@ def _write(page: str, path: Path) -> None:
     print(f"Wrote {path}, with figures and plots beside it", file=sys.stderr)
 
 
+def _expected_errors() -> tuple[type[Exception], ...]:
+    """Errors that are reported in one line."""
+    try:
+        import aiohttp
+        from sam3_server import ServerError
+        from sam3_triton import Sam3Error
+        from tritonclient.utils import InferenceServerException
+    except ModuleNotFoundError:  # of the command gpu, which starts the code that could raise them in other processes
+        return BenchmarkError, OSError
+    return BenchmarkError, OSError, ServerError, Sam3Error, InferenceServerException, aiohttp.ClientError
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0, or 1 with one line on standard error."""
     options = _parser().parse_args(arguments)
     try:
         options.output.mkdir(parents=True, exist_ok=True)
         options.run(options)
-    except (BenchmarkError, ServerError, Sam3Error, InferenceServerException, aiohttp.ClientError, OSError) as error:
+    except _expected_errors() as error:
         print(f"benchmarks: {str(error).splitlines()[0]}", file=sys.stderr)
         return 1
     return 0
