@@ -84,7 +84,7 @@ FORMATS: dict[str, Format] = {
             file_name="model.int8.onnx",
             precision="int8",
             cost=1.6,
-            implementation="sam3_export.onnx_formats:OnnxInt8",
+            implementation="sam3_export.int8_format:OnnxInt8",
         ),
         Format(
             name="torchscript",

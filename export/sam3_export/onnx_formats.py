@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import tempfile
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from sam3_export.artifacts import Declared, quiet, tensors
-from sam3_export.formats import FORMATS
 from sam3_export.fused_attention import fused_attention
 from sam3_export.half_precision import half
 from sam3_export.spec import Arrays, ComponentSpec
@@ -60,33 +58,6 @@ class OnnxTensorRT(OnnxFp16):
         """See `Writer`."""
         # The exporter's own decomposition of attention has its softmax in fp16.
         export_onnx(half(module, own_softmax=True), spec, sample, path)
-
-
-class OnnxInt8(Onnx):
-    """ONNX with 8-bit matrix products, for CPUs. Weights are quantised at export, activations at run time."""
-
-    def write(self, module: nn.Module, spec: ComponentSpec, sample: Arrays, path: Path) -> None:
-        """See `Writer`. Starts from the fp32 file beside it, if there is one."""
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-
-        full = path.with_name(FORMATS["onnx"].file_name)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            if not full.exists():
-                full = Path(folder) / full.name
-                super().write(module, spec, sample, full)
-            with quiet(""):
-                quantize_dynamic(
-                    full,
-                    path,
-                    op_types_to_quantize=["MatMul"],
-                    weight_type=QuantType.QInt8,
-                    # A scale for each output channel halves the error in the parity check. Weights have 7 bits,
-                    # because sums of 8-bit products overflow on CPUs without VNNI.
-                    per_channel=True,
-                    reduce_range=True,
-                    # Products of two activations, in attention, stay in fp32.
-                    extra_options={"MatMulConstBOnly": True},
-                )
 
 
 class OnnxArtifact:
