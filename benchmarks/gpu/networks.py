@@ -136,8 +136,7 @@ def eager(part: Half, precision: str) -> nn.Module:
     """A component in a precision, as PyTorch runs it."""
     if precision == "fp32":
         return part.module
-    options: dict[str, Any] = {} if precision == "fp16" else {"dtype": DTYPES[precision]}
-    return half(part.module, own_softmax=False, **options).eval()
+    return half(part.module, own_softmax=False, dtype=DTYPES[precision]).eval()
 
 
 def torchscript(part: Half, precision: str, device: torch.device, folder: Path) -> Any:

@@ -18,6 +18,7 @@ from sam3_triton.doctor.repository import check_repository, exported_model, has_
 from sam3_triton.wire import Address
 
 _DISTRIBUTION = "sam3-triton"
+# Findings that need a server that answers.
 _OF_A_SERVER = ("models", "profile", "instances", "model", "click", "concepts", "cache", "memory", "shared memory")
 _DEPENDENCIES = ("numpy", "pillow", "tritonclient", "tqdm")
 
@@ -68,17 +69,7 @@ def _findings(url: str, address: Address, repository: Path | None, golden: bool)
             yield from server.check_models(inspector)
             configs = server.Configs.of(inspector)
     if configs is None:
-        for subject in (
-            "models",
-            "profile",
-            "instances",
-            "model",
-            "click",
-            "concepts",
-            "cache",
-            "memory",
-            "shared memory",
-        ):
+        for subject in _OF_A_SERVER:
             yield skipped(subject, "no server answers")
     else:
         yield server.check_profile(configs)
