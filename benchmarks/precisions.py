@@ -74,7 +74,7 @@ def compare_precisions(repository: Path, demo: Path, rounds: int = ROUNDS, scene
 
 
 def markdown(figures: Figures) -> str:
-    """The table of `docs/profiles.md`: ratios to fp32, whose own figures come first."""
+    """The table of `docs/precisions.md`: ratios to fp32, whose own figures come first."""
     reference = figures[REFERENCE]
     header = ("`--formats`", "file", "time of an image", "memory", "features at the gate", "mask IoU: mean (lowest)")
     rows = [
