@@ -36,7 +36,7 @@ def check_memory(configs: Configs, here: bool, server: Server | None) -> Finding
         return ok("memory", f"{text}; what {file} needs was not measured")
     needed = _ENCODER_BYTES[file] + _REST_BYTES + (_CONCEPTS_BYTES if configs.has_concept_features else 0)
     if total < needed:
-        advice = "give it more, or serve a smaller format (docs/full-size.md)"
+        advice = "give it more (docs/deployment.md)"
         return warning("memory", f"{text}; from the second image on SAM 3 needs up to {megabytes(needed)}", advice)
     return ok("memory", f"{text}; enough for the {megabytes(needed)} that SAM 3 needs from the second image on")
 
