@@ -3,8 +3,8 @@
 Weights are quantised at export, with a scale for each output channel; activations at run time, with a scale for each
 row, that is for each patch. ONNX Runtime's own dynamic quantisation has one scale for a whole activation, and weights
 of 7 bits, because sums of products with signed weights overflow on CPUs without VNNI; it loses 1.6 times as much
-(docs/precisions.md). Products with unsigned weights never overflow: VNNI multiplies them as fast, and without VNNI, ONNX
-Runtime multiplies in 16 bits.
+(docs/precisions.md). Products with unsigned weights never overflow: VNNI multiplies them as fast, and without VNNI,
+ONNX Runtime multiplies in 16 bits.
 """
 
 from __future__ import annotations
