@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
         usage="%(prog)s [OPTIONS] [-- --TRITON-FLAG=VALUE ...]",
         description="Serve a SAM 3 model repository with a local Triton, until Ctrl-C or SIGTERM.",
         epilog="Flags after -- are passed to tritonserver, for example: "
-        "sam3-serve --profile cpu-int8 -- --log-verbose=1",
+        "sam3-serve --profile torchscript -- --log-verbose=1",
     )
     parser.add_argument(
         "--repository",

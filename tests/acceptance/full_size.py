@@ -39,7 +39,7 @@ FOLDER = Path("out") / "full-size"
 PHOTO = golden.FOLDER / "coffee.png"
 CLICK = (360, 290)
 # torchscript-fp16 needs a GPU at this size.
-FORMATS = ("onnx", "onnx-fp16", "onnx-int8", "torchscript")
+FORMATS = ("onnx", "onnx-fp16", "onnx-tensorrt", "torchscript")
 MINIMUM_IOU = 0.999
 TEXT = "a red coffee cup"
 # Random weights give no score above the usual threshold.

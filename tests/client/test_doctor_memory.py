@@ -53,7 +53,7 @@ def test_concepts_need_more() -> None:
     [
         (configs(*FEATURES, kind="KIND_GPU"), "its image encoder runs on a GPU"),
         (configs((32, 96, 96)), "its model is not of SAM 3's own size"),
-        (configs(*FEATURES, file="model.int8.onnx"), "what model.int8.onnx needs was not measured"),
+        (configs(*FEATURES, file="model.bf16.pt"), "what model.bf16.pt needs was not measured"),
     ],
 )
 def test_nothing_is_claimed_of_other_servers(given: Configs, reason: str) -> None:

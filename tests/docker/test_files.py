@@ -169,7 +169,7 @@ def test_the_server_chooses_the_profile_unless_a_variable_names_one(names: tuple
     command = tmp_path / "sam3-serve"
     command.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     command.chmod(0o755)
-    for profile in (None, "cpu-int8"):
+    for profile in (None, "tensorrt"):
         environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", **({"SAM3_PROFILE": profile} if profile else {})}
         shell = ["sh", str(DOCKER / "serve.sh"), "--replicas=2"]
         given = subprocess.run(shell, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()

@@ -85,7 +85,7 @@ def test_a_wrong_answer_is_refused(golden: GoldenConcepts, name: str, change) ->
 
 def test_nan_is_beyond_any_bounds() -> None:
     for name in ("score", "box", "mask_iou"):
-        assert not replace(BOUNDS["int8"], **{name: float("nan")}).within(BOUNDS["int8"])
+        assert not replace(BOUNDS["bf16"], **{name: float("nan")}).within(BOUNDS["bf16"])
 
 
 def test_every_precision_has_bounds() -> None:

@@ -39,7 +39,6 @@ def demo_on_cpu(exported_demo: Path, tmp_path_factory: pytest.TempPathFactory) -
         ("torchscript-gpu", FEW_SCENES, 0.99, False),
         ("cpu-bf16", FEW_SCENES, 0.98, False),
         ("torchscript-gpu-bf16", FEW_SCENES, 0.98, False),
-        ("cpu-int8", SCENES, 0.97, False),
     ],
 )
 def test_masks_are_those_of_fp32(

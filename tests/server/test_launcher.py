@@ -73,7 +73,7 @@ def test_what_is_left_of_a_removed_model_is_told(tmp_path: Path) -> None:
 
 def test_an_unknown_profile_is_told(exported: Path) -> None:
     assert "no profile 'fast'" in fails(exported, "--profile", "fast")
-    known = "cpu, cpu-bf16, cpu-int8, gpu, tensorrt, torchscript, torchscript-gpu, torchscript-gpu-bf16"
+    known = "cpu, cpu-bf16, gpu, tensorrt, torchscript, torchscript-gpu, torchscript-gpu-bf16"
     assert f"there are: {known}" in fails(exported, "--profile", "fast")
 
 
@@ -106,10 +106,10 @@ def test_an_artifact_that_a_profile_lacks_is_told(exported: Path, tmp_path: Path
     (repository / "sam3" / "exports" / "current").mkdir(parents=True)
     report = exported / "sam3" / "exports" / "current" / "export.json"
     (repository / "sam3" / "exports" / "current" / "export.json").symlink_to(report)
-    line = fails(repository, "--profile", "cpu-int8")
+    line = fails(repository, "--profile", "cpu-bf16")
     # The path in the user's repository, not in the profile's temporary folder.
     assert re.search(
-        rf"{re.escape(str(repository))}/\w+/1/model.int8.onnx is missing, which the profile cpu-int8 needs; "
+        rf"{re.escape(str(repository))}/\w+/1/model.bf16.pt is missing, which the profile cpu-bf16 needs; "
         "run sam3-export",
         line,
     )
