@@ -136,6 +136,7 @@ def _handle_signals() -> None:
         terminals = [stream.fileno() for stream in (sys.stdout, sys.stderr) if stream.isatty()]
 
         def hang_up(signal_number: int, frame: FrameType | None) -> None:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # both the shell and the kernel send one
             for terminal in terminals:  # writing there is an error from now on
                 os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
             _stop(signal_number, frame)
