@@ -93,17 +93,22 @@ def respond(
     requests: list, input_names: list[str], run: Callable[[dict], dict], tensors: Tensors = NumpyTensors()
 ) -> list:
     """Runs requests, which Triton has grouped by equal shape, as one batch; returns a response for each."""
+    try:
+        return _responses(requests, input_names, run, tensors)
+    except Exception as error:  # any error of the runtime or the GPU; it fails the whole batch
+        pb_utils.Logger.log_error(f"inference failed: {error!r}")
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        failure = pb_utils.TritonError(f"inference failed: {reason}", pb_utils.TritonError.INTERNAL)
+        return [pb_utils.InferenceResponse([], failure) for _ in requests]
+
+
+def _responses(requests: list, input_names: list[str], run: Callable[[dict], dict], tensors: Tensors) -> list:
     inputs = [
         {name: tensors.taken(pb_utils.get_input_tensor_by_name(request, name)) for name in input_names}
         for request in requests
     ]
-    try:
-        # Do not copy a single request: SAM 3's features are 10.6 MB.
-        outputs = run(inputs[0] if len(inputs) == 1 else _stacked(inputs, input_names, tensors))
-    except Exception as error:  # any error of the runtime; it fails the whole batch
-        pb_utils.Logger.log_error(f"inference failed: {error}")
-        failure = pb_utils.TritonError(f"inference failed: {str(error).splitlines()[0]}", pb_utils.TritonError.INTERNAL)
-        return [pb_utils.InferenceResponse([], failure) for _ in requests]
+    # Do not copy a single request: SAM 3's features are 10.6 MB.
+    outputs = run(inputs[0] if len(inputs) == 1 else _stacked(inputs, input_names, tensors))
     responses = []
     start = 0
     for request, one in zip(requests, inputs, strict=True):
