@@ -55,5 +55,5 @@ class TritonPythonModel:
         with torch.inference_mode(), torch.jit.optimized_execution(self.optimized):
             results = self.module(*(inputs[name] for name in self.input_names))
         if results[0].is_cuda:
-            torch.cuda.synchronize()  # Triton reads them on its own stream
+            torch.cuda.synchronize(self.tensors.device)  # Triton reads them on its own stream
         return dict(zip(self.output_names, results, strict=True))
