@@ -9,6 +9,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from sam3_server.errors import ServerError
+
 _PACKAGES = {"onnxruntime": "onnxruntime", "pytorch": "torch"}
 _TIMEOUT_S = 120
 # Exits with 1 if the runtime has no support for CUDA. In a process of its own, because torch takes gigabytes of memory.
@@ -33,7 +35,11 @@ def is_native(backend: str) -> bool:
 
 
 def fault(backend: str, on_gpu: bool) -> str | None:
-    """Why models of `backend` cannot run on the CPU or the GPU here, and what helps; None if they can."""
+    """Why models of `backend` cannot run on the CPU or the GPU here, and what helps; None if they can.
+
+    Raises:
+        ServerError: its runtime does not say in time whether it has CUDA.
+    """
     package, install = _PACKAGES[backend], _INSTALL[backend, on_gpu]
     if not is_native(backend):
         if not _is_installed(package):
@@ -41,7 +47,7 @@ def fault(backend: str, on_gpu: bool) -> str | None:
         if on_gpu and not _has_cuda(backend):
             return f"the installed {package} cannot use the GPU ({install})"
     if on_gpu and not _is_installed("cupy"):
-        return "CuPy, which keeps features on the GPU, is not installed (pip install cupy-cuda12x)"
+        return "CuPy, which keeps features on the GPU, is not installed (pip install 'cupy-cuda12x<14')"
     return None
 
 
@@ -52,4 +58,8 @@ def _is_installed(package: str) -> bool:
 @cache
 def _has_cuda(backend: str) -> bool:
     command = [sys.executable, "-c", _HAS_CUDA[backend]]
-    return subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S).returncode == 0
+    try:
+        return subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S).returncode == 0
+    except subprocess.TimeoutExpired as error:
+        fault = f"{_PACKAGES[backend]} takes more than {_TIMEOUT_S} s to find a GPU; choose a profile with --profile"
+        raise ServerError(fault) from error

@@ -47,6 +47,7 @@ def install(repository: Path, *files: str) -> None:
         (NO_GPU, ["model.pt"], "torchscript"),
         (ONE_GPU, ["model.onnx", "model.fp16.onnx", "model.fp16.pt"], "gpu"),
         (ONE_GPU, ["model.onnx", "model.fp16.pt"], "torchscript-gpu"),
+        (ONE_GPU, ["model.onnx", "model.bf16.pt"], "torchscript-gpu-bf16"),
         (ONE_GPU, ["model.onnx"], "cpu"),
     ],
 )
@@ -71,11 +72,6 @@ def test_a_gpu_without_a_runtime_is_not_used_and_the_reason_is_told(repository: 
 
 
 def test_bf16_needs_a_cpu_with_its_instructions(repository: Path, machine) -> None:
-    folder = repository.parent / "ensemble_configs"
-    for model in (ENCODER, DECODER):
-        config = (folder / "torchscript" / f"{model}.pbtxt").read_text()
-        (folder / "cpu-bf16").mkdir(exist_ok=True)
-        (folder / "cpu-bf16" / f"{model}.pbtxt").write_text(config.replace('"model.pt"', '"model.bf16.pt"'))
     install(repository, "model.onnx", "model.bf16.pt")
     machine(NO_GPU, bf16="AMX")
     assert choose(repository).profile == "cpu-bf16"
@@ -170,3 +166,10 @@ def test_this_onnx_runtime_is_asked_for_cuda() -> None:
     import onnxruntime
 
     assert runtimes._has_cuda("onnxruntime") == ("CUDAExecutionProvider" in onnxruntime.get_available_providers())
+
+
+def test_a_runtime_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(runtimes._HAS_CUDA, "pytorch", "import time; time.sleep(60)")
+    monkeypatch.setattr(runtimes, "_TIMEOUT_S", 0.1)
+    with pytest.raises(ServerError, match="torch takes more than 0.1 s to find a GPU"):
+        runtimes._has_cuda.__wrapped__("pytorch")
