@@ -22,8 +22,6 @@ Steps = tuple[float, float]
 
 ROUNDS = 15
 SIDE = 1008  # of SAM 3
-# As sam3_preprocess has them.
-_SCRATCH_BYTES, _KEPT_BYTES = 48 << 20, 64 << 20
 OURS, PILLOW = "sam3_preprocess", "Pillow alone"
 
 
@@ -128,11 +126,11 @@ def _serve(make: Callable[[], Callable[[bytes], Steps]], pipe: Connection, core:
 
 
 def _ours() -> Callable[[bytes], Steps]:
-    from heap import keep_freed_memory
-    from image_preprocess import decode, to_network_pixels
+    from heap import KEPT_BYTES, keep_freed_memory
+    from image_preprocess import SCRATCH_BYTES, decode, to_network_pixels
 
-    keep_freed_memory(_KEPT_BYTES)
-    scratch = np.empty(_SCRATCH_BYTES, np.uint8)
+    keep_freed_memory(KEPT_BYTES)
+    scratch = np.empty(SCRATCH_BYTES, np.uint8)
 
     def prepare(picture: bytes) -> Steps:
         started = time.process_time()

@@ -7,6 +7,8 @@ import ctypes
 # glibc's <malloc.h>.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MOST_MMAP_THRESHOLD = 32 << 20  # glibc refuses more
+# What images of 16 megapixels need besides `image_preprocess.SCRATCH_BYTES`, between decoding and the answer.
+KEPT_BYTES = 64 << 20
 
 
 def keep_freed_memory(most: int) -> None:

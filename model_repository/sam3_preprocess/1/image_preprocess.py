@@ -16,6 +16,8 @@ from rgb_pixels import to_rgb_or_grey
 # Starts every message about an unreadable image. The embedding cache recognises the caller's mistake by it, because
 # Triton drops the error's code in a call between models.
 INVALID_IMAGE = "invalid image: "
+# A server's scratch memory: the pixels of a JPEG of 16 megapixels. Until an image needs it, it takes none.
+SCRATCH_BYTES = 48 << 20
 # What decoding may allocate. A damaged or malicious file can make a decoder allocate gigabytes for a picture that its
 # header calls small, for example for the tiles of a TIFF or the code blocks of a JPEG 2000. Sound pictures needed up to
 # 32 bytes a pixel when measured (HEIF); the rest is for the buffers and stacks of decoders' threads.

@@ -12,17 +12,13 @@ import numpy as np
 import picture_formats
 import triton_python_backend_utils as pb_utils
 from antialiased_resize import simd
-from heap import keep_freed_memory
-from image_preprocess import ImageError, decode, to_network_pixels
+from heap import KEPT_BYTES, keep_freed_memory
+from image_preprocess import SCRATCH_BYTES, ImageError, decode, to_network_pixels
 from network_size import NetworkSizeError, read_network_size
 from periodic import Periodic
 from preprocess_stats import PreprocessStats
 from published_counts import MetricSpec, PublishedCounts
 
-# The pixels of a JPEG of 16 megapixels. Until an image needs it, it takes no memory.
-_SCRATCH_BYTES = 48 << 20
-# What images of 16 megapixels need besides, between decoding and the answer.
-_KEPT_BYTES = 64 << 20
 # How often the metrics follow. Each increment is an exchange of messages with Triton.
 _PUBLISH_S = 0.25
 
@@ -40,8 +36,8 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(str(error)) from error
         if simd is None:
             pb_utils.Logger.log_info("Pillow resizes images, in three times the time: cykooz-resizer is not installed")
-        keep_freed_memory(_KEPT_BYTES)
-        self.scratch = np.empty(_SCRATCH_BYTES, np.uint8)
+        keep_freed_memory(KEPT_BYTES)
+        self.scratch = np.empty(SCRATCH_BYTES, np.uint8)
         self.stats = PreprocessStats()
         self.instance = args["model_instance_name"]
         self.families: list = []  # a family that is not referenced disappears from the metrics
