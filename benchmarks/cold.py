@@ -9,12 +9,15 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from skimage import data
+
+from benchmarks.results import BenchmarkError
 
 Figures = dict[str, dict[str, float]]
 Steps = tuple[float, float]
@@ -56,6 +59,9 @@ def measure_cold(rounds: int = ROUNDS) -> Figures:
 
     Each way has a process of its own on the same core, with the memory settings that it is served with, and takes its
     turn. CPU time leaves out what other programs take.
+
+    Raises:
+        BenchmarkError: one of the processes died.
     """
     pictures = photos()
     figures: Figures = {}
@@ -102,20 +108,25 @@ class _Worker:
 
     def __init__(self, make: Callable[[], Callable[[bytes], Steps]], core: int) -> None:
         spawn = multiprocessing.get_context("spawn")
-        self._pipe, other = spawn.Pipe()
-        self._process = spawn.Process(target=_serve, args=(make, other, core), daemon=True)
+        self._pipe, self._other_end = spawn.Pipe()
+        self._process = spawn.Process(target=_serve, args=(make, self._other_end, core), daemon=True)
 
     def __enter__(self) -> _Worker:
         self._process.start()
+        self._other_end.close()  # otherwise `run` would wait for ever for a process that has died
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pipe.send(None)
+        with suppress(BrokenPipeError):
+            self._pipe.send(None)
         self._process.join()
 
     def run(self, picture: bytes) -> Steps:
-        self._pipe.send(picture)
-        return self._pipe.recv()
+        try:
+            self._pipe.send(picture)
+            return self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise BenchmarkError("a process that prepares images has died; its error is above") from error
 
 
 def _serve(make: Callable[[], Callable[[bytes], Steps]], pipe: Connection, core: int) -> None:
