@@ -161,7 +161,7 @@ class Run:
                 self._settle(current, "stopped", f"it took more than {limit - began:.0f} s", began)
                 return max(1, begun)
             if not line:  # the process has ended
-                if begun < len(stages) or self.outcomes[current.name].status == "running":
+                if self.outcomes[current.name].status in ("not run", "running"):
                     self._settle(current, "failed", "its process ended; see gpu.log", began)
                 return max(1, begun)
             message = json.loads(line)
