@@ -6,10 +6,7 @@ the image encoder's fourth output, the bytes of an image in the cache, the time 
 
 from __future__ import annotations
 
-import shutil
 import statistics
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -33,11 +30,11 @@ from sam3_server import TritonServer
 from sam3_triton import Instances, Sam3Client
 from sam3_triton.channels import ARGUMENTS
 
-from benchmarks import PROJECT
 from benchmarks.clicks import Click, clicks_on, fresh_images
 from benchmarks.full_size import FULL_SIZE, write_checkpoint
 from benchmarks.limit import ENCODER, Arrays, run, session
 from benchmarks.report import table
+from benchmarks.repositories import exported
 from benchmarks.results import BenchmarkError
 from benchmarks.services import serving
 from benchmarks.turns import in_turns
@@ -149,27 +146,6 @@ class BareDetector:
 
 def _click(client: Sam3Client, click: Click) -> None:
     client.predict(image_id=click.image_id, points=[click.point], logits=False)
-
-
-def exported(checkpoint: Path, folder: Path, components: str, formats: str = "onnx") -> Path:
-    """Exports a checkpoint into a new repository in `folder`, with the profiles beside it.
-
-    Raises:
-        BenchmarkError: the export failed; its reason is on standard error.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    repository = folder / "model_repository"
-    generated = shutil.ignore_patterns("exports", "__pycache__")
-    shutil.copytree(PROJECT / "model_repository", repository, symlinks=True, ignore=generated)
-    shutil.copytree(PROJECT / "ensemble_configs", folder / "ensemble_configs")
-    for link in [*repository.glob("*"), *repository.glob("*/1"), *repository.glob("sam3/concepts/*/1")]:
-        if link.is_symlink():
-            link.unlink()
-    command = [sys.executable, "-m", "sam3_export.cli", "--checkpoint", str(checkpoint), "--formats", formats]
-    command += ["--config", str(checkpoint.with_suffix(".json")), "--repository", str(repository)]
-    if subprocess.run([*command, "--components", components], stdout=sys.stderr).returncode:
-        raise BenchmarkError("the checkpoint could not be exported")
-    return repository
 
 
 def _encodes(clients: dict[str, Sam3Client], images: list[bytes]) -> dict[str, float]:

@@ -14,9 +14,9 @@ from sam3_triton import Sam3Client
 from sam3_triton.cpu import bf16_instructions
 
 from benchmarks.clicks import Click, clicks_on, fresh_images
-from benchmarks.concepts import exported
 from benchmarks.full_size import FULL_SIZE, write_checkpoint
 from benchmarks.report import table
+from benchmarks.repositories import exported
 from benchmarks.services import free_ports
 from benchmarks.turns import in_turns
 

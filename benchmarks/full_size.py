@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,9 +10,10 @@ from pathlib import Path
 from sam3_export.architecture import Architecture
 from sam3_export.concept_architecture import ConceptArchitecture
 
-from benchmarks import PROJECT, loads
+from benchmarks import loads
 from benchmarks.local import compare_warm_clicks, local_bench, second_click
-from benchmarks.results import LAST_IMAGE_BASELINE, PLAIN_BASELINE, BenchmarkError, Results
+from benchmarks.repositories import exported
+from benchmarks.results import LAST_IMAGE_BASELINE, PLAIN_BASELINE, Results
 from benchmarks.scenarios import Amount
 from benchmarks.services import fastapi_baseline
 from benchmarks.systems import Album, Load, baseline_system
@@ -47,10 +45,10 @@ def compare_full_size(folder: Path, with_encoder: bool) -> Results:
             this version is measured.
         with_encoder: whether to measure the plain baseline, which takes 8 GB of memory and minutes.
     """
-    decoder, repository = folder / "sam3_decoder.pt", folder / "model_repository"
+    decoder = folder / "sam3_decoder.pt"
     if not decoder.exists():
         write_checkpoint(decoder, FULL_SIZE_DECODER)
-    _export(decoder, repository)
+    repository = exported(decoder, folder / "export", "clicks")
     with ExitStack() as stack:
         title = "Benchmarks, SAM 3's own mask decoder, random weights"
         bench, limit = stack.enter_context(local_bench(title, repository, AMOUNT))
@@ -87,15 +85,3 @@ def _plain(checkpoint: Path, album: Album, stack: ExitStack) -> Load:
     service = stack.enter_context(fastapi_baseline(checkpoint, None))
     one_image = Album([click for click in album.clicks if click.image is album.clicks[0].image])
     return loads.uploads(baseline_system(service, PLAIN_BASELINE), service, one_image, _PLAIN_REQUESTS, warm_up=False)
-
-
-def _export(checkpoint: Path, repository: Path) -> None:
-    shutil.rmtree(repository, ignore_errors=True)
-    generated = shutil.ignore_patterns("exports", "configs", "__pycache__")
-    shutil.copytree(PROJECT / "model_repository", repository, symlinks=True, ignore=generated)
-    for model in ("sam3_image_encoder", "sam3_mask_decoder"):
-        (repository / model / "1").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "sam3_export.cli", "--checkpoint", str(checkpoint), "--formats", "onnx"]
-    command += ["--config", str(checkpoint.with_suffix(".json")), "--repository", str(repository)]
-    if subprocess.run(command, stdout=sys.stderr).returncode:
-        raise BenchmarkError("the full-size decoder could not be exported")

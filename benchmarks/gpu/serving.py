@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import shutil
 import statistics
 import sys
 import threading
@@ -19,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks import PROJECT
 from benchmarks.gpu.context import Context, Figures
 from benchmarks.gpu.messages import SkippedError
+from benchmarks.repositories import bare_repository
 
 if TYPE_CHECKING:
     from sam3_triton import Sam3Client
@@ -46,7 +45,7 @@ def exporting(context: Context, save: Callable[[Figures], None]) -> None:
 
     format_name = "torchscript" if context.small else "torchscript-fp16"
     figures: Figures = {"format": format_name}
-    repository = _copy(context.shared)
+    repository = bare_repository(context.shared)
     checkpoint = context.checkpoint
     clicks = replace(checkpoint, concepts=None, architecture=replace(checkpoint.architecture, concepts=None))
     clicks.model.cpu()  # where the exporter computes its references
@@ -97,18 +96,6 @@ def _is_there(name: str) -> bool:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:  # of a parent
         return False
-
-
-def _copy(folder: Path) -> Path:
-    """The model repository without artifacts, and the profiles beside it."""
-    repository = folder / _REPOSITORY
-    ignored = shutil.ignore_patterns("exports", "__pycache__")
-    shutil.copytree(PROJECT / "model_repository", repository, symlinks=True, ignore=ignored)
-    for path in [*repository.iterdir(), *repository.glob("*/1"), *repository.glob("sam3/concepts/*/1")]:
-        if path.is_symlink():  # made by sam3-export
-            path.unlink()
-    shutil.copytree(PROJECT / "ensemble_configs", folder / "ensemble_configs")
-    return repository
 
 
 def _serve(context: Context, repository: Path, profile: str, figures: Figures, save: Callable[[Figures], None]) -> None:
