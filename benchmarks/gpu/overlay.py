@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,10 +36,9 @@ def overlay(packages: Path | None) -> Iterator[Path]:
             for wheel in wheels:
                 unpack(wheel, site)
             added += [] if wheels else [str(packages.resolve())]
-        # What is installed here comes last. Not the standard library, which every environment has.
-        standard = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+        # What is installed here comes last.
         added += [path for path in sys.path if "site-packages" in path or "dist-packages" in path]
-        (site / "overlay.pth").write_text("\n".join(path for path in added if path not in standard) + "\n")
+        (site / "overlay.pth").write_text("\n".join(added) + "\n")
         yield home / "bin" / "python3"
 
 
