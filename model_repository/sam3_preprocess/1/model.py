@@ -76,7 +76,7 @@ class TritonPythonModel:
     def _metric(self, spec: MetricSpec):
         kind = pb_utils.MetricFamily.GAUGE if spec.is_gauge else pb_utils.MetricFamily.COUNTER
         self.families.append(pb_utils.MetricFamily(name=spec.name, description=spec.help, kind=kind))
-        return self.families[-1].Metric(labels={"model": "sam3_preprocess", "instance": self.instance})
+        return self.families[-1].Metric(labels={"model": "sam3_preprocess", "model_instance": self.instance})
 
 
 def _failure(message: str, code: int):
