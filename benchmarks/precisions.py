@@ -136,6 +136,7 @@ def _serving(path: Path) -> Callable[[Arrays], object]:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
+        options.enable_mem_pattern = False  # as in the profiles for CPUs
         options.log_severity_level = 3  # fp16 has no kernels for a CPU
         options.add_session_config_entry("session.force_spinning_stop", "1")  # spinning threads would disturb the next
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -180,7 +181,9 @@ def _of_format(folder: Path, name: str, architecture: Architecture) -> Halves:
     halves = []
     for component in (image_encoder.spec(architecture), mask_decoder.spec(architecture)):
         format_ = FORMATS[name]
-        if format_.adapt(component) is None:  # served with the fp32 mask decoder
+        # int8 is served with the fp32 mask decoder, onnx-tensorrt with that of onnx-fp16; here, fp32 shows the error of
+        # its encoder alone.
+        if format_.adapt(component) is None:
             format_ = FORMATS[REFERENCE]
         adapted = format_.adapt(component)
         assert adapted is not None
