@@ -181,8 +181,7 @@ def _of_format(folder: Path, name: str, architecture: Architecture) -> Halves:
     halves = []
     for component in (image_encoder.spec(architecture), mask_decoder.spec(architecture)):
         format_ = FORMATS[name]
-        # int8 is served with the fp32 mask decoder, onnx-tensorrt with that of onnx-fp16; here, fp32 shows the error of
-        # its encoder alone.
+        # onnx-tensorrt is served with the mask decoder of onnx-fp16; here, that of fp32 shows the error of its encoder.
         if format_.adapt(component) is None:
             format_ = FORMATS[REFERENCE]
         adapted = format_.adapt(component)
