@@ -14,7 +14,7 @@ from sam3_demo.concepts.samples import Batch
 COPIES = (3, 2, 1)
 _FOCUS = 1.5  # exponent of the focal loss: slots that are surely empty hardly count
 _FOUND = 3.0  # weight of a slot that should find something, of which there are few
-_PRESENCE, _MATCH, _CELLS, _EXTENT = 1.0, 2.0, 0.5, 2.0
+_PRESENCE, _MATCH, _CELLS, _EXTENT, _MEANING = 1.0, 2.0, 0.5, 2.0, 0.2
 
 
 def loss(answers: Answers, batch: Batch) -> tuple[Tensor, dict[str, float], tuple[Tensor, ...]]:
@@ -35,8 +35,10 @@ def loss(answers: Answers, batch: Batch) -> tuple[Tensor, dict[str, float], tupl
     presence = F.binary_cross_entropy_with_logits(answers.presence, there)
     dense = _match_loss(answers, batch, several)
     cells = _cells_loss(answers, batch)
-    parts = {"score": scores, "giou": giou, "presence": presence, "match": dense, "cells": cells}
-    total = total / len(COPIES) + _PRESENCE * presence + _MATCH * dense + cells
+    meanings = zip(answers.meanings, batch.meanings.T, strict=True)
+    meaning = torch.stack([F.cross_entropy(logits, values) for logits, values in meanings]).sum()
+    parts = {"score": scores, "giou": giou, "presence": presence, "match": dense, "cells": cells, "meaning": meaning}
+    total = total / len(COPIES) + _PRESENCE * presence + _MATCH * dense + cells + _MEANING * meaning
     return total, {name: float(part.detach()) for name, part in parts.items()}, pairs
 
 

@@ -53,6 +53,7 @@ class Answers:
     logits: fp32 [L, M, Q]; boxes: fp32 [L, M, Q, 4], cx cy w h; presence: fp32 [M], a logit.
     match: fp32 [M, g, g], for each cell the logit that its object matches.
     cells: for each axis of `AXES` the logits of its values and of background, fp32 [B, values + 1, g, g].
+    meanings: for each axis of `AXES` the logits of its values and of any, from the text alone, fp32 [M, values + 1].
     extents: fp32 [B, 4, g, g], left, top, right and bottom of the object in a cell.
     slots: fp32 [M, Q, C], the last layer's queries; pixels, prompt and bias: what the mask head needs beside them.
     """
@@ -62,6 +63,7 @@ class Answers:
     presence: Tensor
     match: Tensor
     cells: list[Tensor]
+    meanings: list[Tensor]
     extents: Tensor
     slots: Tensor
     pixels: Tensor
@@ -122,9 +124,11 @@ class Trainee(nn.Module):
         self.text = TextEncoder(network)
         self.detector = ConceptDetector(network, ARCHITECTURE.grid_size, centre)
         channels = ARCHITECTURE.fpn_hidden_size
-        # DETR's decoder gives few and late gradients; these heads tell every cell at once what it should know.
+        # DETR's decoder gives few and late gradients; these heads tell every cell and every text at once what it should
+        # know.
         self.match = nn.Linear(channels, 1)
         self.values = nn.ModuleList(nn.Linear(channels, len(values) + 1) for values in AXES.values())
+        self.meanings = nn.ModuleList(nn.Linear(channels, len(values) + 1) for values in AXES.values())
         self.extent = nn.Linear(channels, 4)
         self._queries: list[Tensor] = []
         self._moves: list[Tensor] = []
@@ -139,22 +143,42 @@ class Trainee(nn.Module):
         shared = coarse.permute(0, 2, 3, 1)
         cells = [head(shared).permute(0, 3, 1, 2) for head in self.values]
         extents = self.extent(shared).permute(0, 3, 1, 2)
+        attended = self._attend(coarse.flatten(2).transpose(1, 2)).repeat_interleave(several, 0)
         coarse = coarse.repeat_interleave(several, 0)
         rows = coarse.flatten(2).transpose(1, 2)
         words = self.text(tokens)[0][:, :_WORDS]
+        # The last token has seen all others.
+        last = words[torch.arange(len(tokens)), (tokens == END).int().argmax(1)]
+        meanings = [head(last) for head in self.meanings]
         examples = detector.box_examples(coarse, rows, rows + detector.positions, coords, labels)
         prompt = torch.cat([words, examples], dim=1)
         seen = torch.cat([tokens[:, :_WORDS] != 0, F.pad(labels != EMPTY, (0, 1), value=True)], dim=1)
         bias = hide(~seen, dtype)[:, None, None]
-        pixels = detector._encode(rows, detector.positions, prompt, bias)
+        pixels = self._encode(attended, prompt, bias)
         match = self.match(pixels).squeeze(2).unflatten(1, coarse.shape[2:])
         self._queries.clear()
         self._moves.clear()
         slots, _, presence = detector._decode(pixels, detector.positions, prompt, bias)
         logits = torch.stack([detector._logits(queries, prompt, seen) for queries in self._queries])
-        return Answers(
-            logits, self._boxes(len(tokens)), presence.squeeze(1), match, cells, extents, slots, pixels, prompt, bias
-        )
+        boxes = self._boxes(len(tokens))
+        presence = presence.squeeze(1)
+        return Answers(logits, boxes, presence, match, cells, meanings, extents, slots, pixels, prompt, bias)
+
+    def _attend(self, pixels: Tensor, layer: int = 0) -> Tensor:
+        """A layer's self-attention. That of the first one knows no prompt, so it is the same for all of a picture's."""
+        attend = self.detector.encoder.layers[layer]
+        normed = attend.layer_norm1(pixels)
+        located = normed + self.detector.positions
+        return pixels + attend.self_attn(located, located, normed)[0]
+
+    def _encode(self, pixels: Tensor, prompt: Tensor, bias: Tensor) -> Tensor:
+        """As `ConceptDetector._encode`, behind the first layer's self-attention."""
+        for number, layer in enumerate(self.detector.encoder.layers):
+            if number:
+                pixels = self._attend(pixels, number)
+            pixels = pixels + layer.cross_attn(layer.layer_norm2(pixels), prompt, prompt, bias)[0]
+            pixels = pixels + layer.mlp(layer.layer_norm3(pixels))
+        return pixels
 
     def _boxes(self, count: int) -> Tensor:
         """The boxes after each layer, which `_decode` returns only after the last; [L, M, Q, 4]."""

@@ -17,8 +17,8 @@ ANY = -1  # in `Meaning`, every value of an axis
 CONTEXT = 32  # tokens of a text
 VISUAL = "visual"  # the text that a server sends for example boxes alone
 
-# The ids of a word in CLIP's vocabulary; the tests compare them with the server's tokenizer.
-_IDS: dict[str, tuple[int, ...]] = {
+# Every word that is learnt, with its ids in CLIP's vocabulary; the tests compare them with the server's tokenizer.
+WORDS: dict[str, tuple[int, ...]] = {
     "circle": (7117,),
     "circles": (19411,),
     "disc": (10712,),
@@ -109,7 +109,7 @@ def _values() -> dict[str, tuple[int, int]]:
 
 _VALUES = _values()
 _NEUTRAL = {*_FIRST, *(name for pair in _ANY_SHAPE for name in pair)}
-VOCABULARY = tuple(sorted({number for ids in _IDS.values() for number in ids}))
+VOCABULARY = tuple(sorted({number for ids in WORDS.values() for number in ids}))
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Phrase:
 
     def tokens(self) -> NDArray[np.int32]:
         """The text encoder's input, int32 [32]."""
-        ids = [number for word in self.text.lower().split() for number in _IDS.get(word, (UNKNOWN_ID,))]
+        ids = [number for word in self.text.lower().split() for number in WORDS.get(word, (UNKNOWN_ID,))]
         row = np.full(CONTEXT, PADDING, np.int32)
         row[: len(ids) + 2] = [START, *ids, END]
         return row

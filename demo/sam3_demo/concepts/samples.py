@@ -24,6 +24,7 @@ _NUMBERS_OF_AXES = (0.06, 0.42, 0.4, 0.12)  # shares of phrases with no attribut
 _UNKNOWN = 0.08  # of the absent ones
 _JITTER = 0.04  # of an example box, as a share of its size
 _TRIES = 20
+_IGNORED = -101
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,10 @@ class Batch:
     """One training step: B scenes with P queries each.
 
     features: fp16 [B, D, g, g].
-    tokens: int32 [B * P, T]; coords: fp32 [B * P, N, 4], cx cy w h; labels: int32 [B * P, N].
+    tokens: int32 [B * P, T].
+    meanings: int64 [B * P, 4], what the texts mean on each of `AXES`: a value plus 1, or 0 for any; -100, which
+        losses ignore, if they have an unknown word.
+    coords: fp32 [B * P, N, 4], cx cy w h; labels: int32 [B * P, N].
     matching: bool [B * P, 8], the objects that should be found.
     boxes: fp32 [B, 8, 4], cx cy w h of the objects.
     cells: int64 [B, g, g], the object at the middle of each cell, from 1; attributes: int64 [B, 8, 4], -1 for none.
@@ -142,6 +146,7 @@ class Batch:
 
     features: Tensor
     tokens: Tensor
+    meanings: Tensor
     coords: Tensor
     labels: Tensor
     matching: Tensor
@@ -179,6 +184,7 @@ def batch(pool: Pool, rng: Rng, scenes: int, queries: int, masks: int) -> Batch:
     arrays = (
         pool.features[indices],
         np.stack([one.phrase.tokens() for one in rows]),
+        np.array([one.phrase.meaning or [_IGNORED] * len(AXES) for one in rows]) + 1,
         np.stack(coords),
         np.stack(labels),
         matching,

@@ -6,7 +6,6 @@ The click half, and with it the trunk, stays as it is. Stop it with Ctrl-C or SI
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import signal
 import time
@@ -32,10 +31,10 @@ from sam3_demo.storage import as_half, load_state, save_state
 FIRST_SCENE = 1_000_000  # seeds of training scenes; the evaluation uses lower ones
 RATE = 2e-3
 _WARM_UP = 50  # steps
-_LAST_RATE = 0.02  # as a share of the highest
+_COOL_DOWN = 0.3  # share of all steps over which the rate falls to zero
 _EMA_STEPS = 150
 _LARGEST_GRADIENT = 5.0
-_MASKS_FROM = 0.2  # share of all steps before masks are learnt: they need slots that have found their objects
+_MASKS_FROM = 200  # the step at which masks begin: they need slots that have found their objects
 _MASKS = 0.125  # share of the queries that learn a mask
 _SAVE_SECONDS = 180
 
@@ -60,14 +59,13 @@ class Trainer:
         self.figures: dict[str, float] = {}
 
     def pace(self) -> float:
-        """The learning rate of the current step, as a share of the highest: a short rise, then a cosine."""
-        fall = 0.5 + 0.5 * math.cos(math.pi * self.step / self.total)
-        return min(1.0, (self.step + 1) / _WARM_UP) * (_LAST_RATE + (1 - _LAST_RATE) * fall)
+        """The learning rate of the current step, as a share of the highest."""
+        return min(1.0, (self.step + 1) / _WARM_UP, (self.total - self.step) / (self.total * _COOL_DOWN))
 
     def state(self) -> dict[str, Any]:
         """Everything needed to resume; half precision is enough for averages and momenta."""
         return {
-            "plan": [self.total, self.scenes, self.queries, self.seed],
+            "plan": [self.scenes, self.queries, self.seed],
             "step": self.step,
             "seconds": self.seconds,
             "figures": self.figures,
@@ -77,14 +75,14 @@ class Trainer:
         }
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Continues from what `state` returned.
+        """Continues from what `state` returned, perhaps with more steps: until the rate falls, they change nothing.
 
         Raises:
-            ValueError: it belongs to a training with another number of steps, batch or seed.
+            ValueError: it belongs to a training with another batch or seed.
         """
-        plan = [self.total, self.scenes, self.queries, self.seed]
+        plan = [self.scenes, self.queries, self.seed]
         if state["plan"] != plan:
-            raise ValueError(f"the saved training has steps, scenes, queries, seed {state['plan']}, not {plan}")
+            raise ValueError(f"the saved training has scenes, queries, seed {state['plan']}, not {plan}")
         for name in ("step", "seconds", "figures"):
             setattr(self, name, state[name])
         self.model.load_state_dict(state["model"])
@@ -114,7 +112,7 @@ class Trainer:
 
     def batch(self, pool: Pool) -> Batch:
         """The batch of the current step; it depends only on the seed and the step."""
-        masks = round(_MASKS * self.scenes * self.queries) if self.step >= _MASKS_FROM * self.total else 0
+        masks = round(_MASKS * self.scenes * self.queries) if self.step >= _MASKS_FROM else 0
         rng = np.random.default_rng([self.seed, self.step])
         return batch(pool, rng, self.scenes, self.queries, masks)
 
@@ -183,7 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     pool = open_pool(options.work / "scenes", options.scenes, FIRST_SCENE, options.threads)
-    trainer = Trainer(options.steps, scenes=16, queries=4, seed=options.seed)
+    trainer = Trainer(options.steps, scenes=8, queries=4, seed=options.seed)
     if (state := load_state(options.work)) is not None:
         trainer.resume(state)
     if not trainer.run(pool, options.work, _Stop()):
