@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sam3_demo.concepts.matching import DISTANCE, GIOU, SCORE, generalised_iou, match
+from sam3_demo.concepts.matching import DISTANCE, GIOU, SCORE, corners, generalised_iou, match
 from sam3_demo.concepts.network import Answers
 from sam3_demo.concepts.samples import Batch
 
@@ -14,7 +14,7 @@ from sam3_demo.concepts.samples import Batch
 COPIES = (3, 2, 1)
 _FOCUS = 1.5  # exponent of the focal loss: slots that are surely empty hardly count
 _FOUND = 3.0  # weight of a slot that should find something, of which there are few
-_PRESENCE, _MATCH, _CELLS, _EXTENT, _MEANING = 1.0, 2.0, 0.5, 2.0, 0.2
+_PRESENCE, _MATCH, _CELLS, _EXTENT, _MEANING = 1.0, 4.0, 0.5, 2.0, 0.5
 
 
 def loss(answers: Answers, batch: Batch) -> tuple[Tensor, dict[str, float], tuple[Tensor, ...]]:
@@ -34,7 +34,7 @@ def loss(answers: Answers, batch: Batch) -> tuple[Tensor, dict[str, float], tupl
     there = batch.matching.any(1).float()
     presence = F.binary_cross_entropy_with_logits(answers.presence, there)
     dense = _match_loss(answers, batch, several)
-    cells = _cells_loss(answers, batch)
+    cells = cells_loss(answers.cells, answers.extents, batch.cells, batch.attributes, batch.boxes)
     meanings = zip(answers.meanings, batch.meanings.T, strict=True)
     meaning = torch.stack([F.cross_entropy(logits, values) for logits, values in meanings]).sum()
     parts = {"score": scores, "giou": giou, "presence": presence, "match": dense, "cells": cells, "meaning": meaning}
@@ -58,16 +58,19 @@ def _match_loss(answers: Answers, batch: Batch, several: int) -> Tensor:
     return F.binary_cross_entropy_with_logits(answers.match.flatten(1), target, weight)
 
 
-def _cells_loss(answers: Answers, batch: Batch) -> Tensor:
-    """What is in each cell, whatever is asked for: its attributes, and the extent of its object."""
-    cells = batch.cells.flatten(1)
+def cells_loss(logits: list[Tensor], extents: Tensor, cells: Tensor, attributes: Tensor, boxes: Tensor) -> Tensor:
+    """What is in each cell, whatever is asked for: its attributes, and the extent of its object.
+
+    Args:
+        logits, extents: `cells` and `extents` of `Answers`; cells, attributes, boxes: of `Batch`.
+    """
+    numbers = cells.flatten(1)
     total = torch.zeros(())
-    for axis, logits in enumerate(answers.cells):
-        values = F.pad(batch.attributes[:, :, axis] + 1, (1, 0))  # 0 for the background
-        total = total + _CELLS * F.cross_entropy(logits.flatten(2), values.gather(1, cells))
-    centres, halves = batch.boxes[..., :2], batch.boxes[..., 2:] / 2
-    sides = F.pad(torch.cat([centres - halves, centres + halves], dim=2), (0, 0, 1, 0))
-    true = sides.gather(1, cells[..., None].expand(-1, -1, 4)).transpose(1, 2)
-    inside = (cells > 0).float()[:, None]
-    extent = ((answers.extents.flatten(2) + 0.5 - true).abs() * inside).sum() / (4 * inside.sum()).clamp(min=1)
+    for axis, one in enumerate(logits):
+        values = F.pad(attributes[:, :, axis] + 1, (1, 0))  # 0 for the background
+        total = total + _CELLS * F.cross_entropy(one.flatten(2), values.gather(1, numbers))
+    sides = F.pad(corners(boxes), (0, 0, 1, 0))
+    true = sides.gather(1, numbers[..., None].expand(-1, -1, 4)).transpose(1, 2)
+    inside = (numbers > 0).float()[:, None]
+    extent = ((extents.flatten(2) + 0.5 - true).abs() * inside).sum() / (4 * inside.sum()).clamp(min=1)
     return total + _EXTENT * extent

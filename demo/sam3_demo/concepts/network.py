@@ -102,8 +102,8 @@ def initialise(network: ConceptNetwork) -> None:
     table = embeddings.token_embedding.weight
     table.zero_()
     learnt = [START, END, UNKNOWN_ID, *VOCABULARY]
-    table[learnt] = 0.5 * torch.randn(len(learnt), table.shape[1])
-    embeddings.position_embedding.weight.normal_(0, 0.1)
+    table[learnt] = 0.15 * torch.randn(len(learnt), table.shape[1])
+    embeddings.position_embedding.weight.normal_(0, 0.05)
     decoder = network.detr_decoder
     # Queries start on a grid, so that each learns its own neighbourhood.
     centres = (torch.arange(_SIDE) + 0.5) / _SIDE
@@ -139,17 +139,12 @@ class Trainee(nn.Module):
         """Answers M queries about B pictures, M / B for each in turn; the arguments are those of `samples.Batch`."""
         detector, dtype = self.detector, self.match.weight.dtype
         several = len(tokens) // len(features)
-        coarse = detector.levels[2](features.to(dtype) + detector.centre)
-        shared = coarse.permute(0, 2, 3, 1)
-        cells = [head(shared).permute(0, 3, 1, 2) for head in self.values]
-        extents = self.extent(shared).permute(0, 3, 1, 2)
+        coarse, cells, extents = self.look(features)
         attended = self._attend(coarse.flatten(2).transpose(1, 2)).repeat_interleave(several, 0)
         coarse = coarse.repeat_interleave(several, 0)
         rows = coarse.flatten(2).transpose(1, 2)
         words = self.text(tokens)[0][:, :_WORDS]
-        # The last token has seen all others.
-        last = words[torch.arange(len(tokens)), (tokens == END).int().argmax(1)]
-        meanings = [head(last) for head in self.meanings]
+        meanings = self.meanings_of(tokens, words)
         examples = detector.box_examples(coarse, rows, rows + detector.positions, coords, labels)
         prompt = torch.cat([words, examples], dim=1)
         seen = torch.cat([tokens[:, :_WORDS] != 0, F.pad(labels != EMPTY, (0, 1), value=True)], dim=1)
@@ -163,6 +158,13 @@ class Trainee(nn.Module):
         boxes = self._boxes(len(tokens))
         presence = presence.squeeze(1)
         return Answers(logits, boxes, presence, match, cells, meanings, extents, slots, pixels, prompt, bias)
+
+    def look(self, features: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """The coarse features [B, C, g, g], `Answers.cells` and `Answers.extents`."""
+        coarse = self.detector.levels[2](features.to(self.detector.centre.dtype) + self.detector.centre)
+        rows = coarse.permute(0, 2, 3, 1)
+        cells = [head(rows).permute(0, 3, 1, 2) for head in self.values]
+        return coarse, cells, self.extent(rows).permute(0, 3, 1, 2)
 
     def _attend(self, pixels: Tensor, layer: int = 0) -> Tensor:
         """A layer's self-attention. That of the first one knows no prompt, so it is the same for all of a picture's."""
@@ -187,6 +189,11 @@ class Trainee(nn.Module):
             boxes.append((reference + move).sigmoid())
             reference = torch.logit(boxes[-1], eps=1e-3)
         return torch.stack(boxes)
+
+    def meanings_of(self, tokens: Tensor, words: Tensor) -> list[Tensor]:
+        """See `Answers.meanings`; `words` fp32 [M, T, C] are the text's features."""
+        last = words[torch.arange(len(tokens)), (tokens == END).int().argmax(1)]  # it has seen all others
+        return [head(last) for head in self.meanings]
 
     def masks(self, features: Tensor, answers: Answers, rows: Tensor, chosen: Tensor) -> Tensor:
         """Mask logits [R, 1, 4g, 4g] of one slot for each of some rows.

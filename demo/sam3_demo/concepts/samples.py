@@ -24,7 +24,7 @@ _NUMBERS_OF_AXES = (0.06, 0.42, 0.4, 0.12)  # shares of phrases with no attribut
 _UNKNOWN = 0.08  # of the absent ones
 _JITTER = 0.04  # of an example box, as a share of its size
 _TRIES = 20
-_IGNORED = -101
+_IGNORED = -100  # by PyTorch's cross entropy
 
 
 @dataclass(frozen=True)
@@ -158,44 +158,52 @@ class Batch:
     coverage: Tensor
 
 
+def look_at(pool: Pool, indices: NDArray[np.integer]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`features`, `cells`, `attributes` and `boxes` of some scenes, as in `Batch`."""
+    step = pool.objects.shape[1] // pool.features.shape[-1]
+    cells = pool.objects[indices, step // 2 :: step, step // 2 :: step].astype(np.int64)
+    arrays = pool.features[indices], cells, pool.attributes[indices].astype(np.int64), centred(pool.boxes[indices])
+    features, cells_, attributes, boxes = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+    return features, cells_, attributes, boxes
+
+
 def batch(pool: Pool, rng: Rng, scenes: int, queries: int, masks: int) -> Batch:
     """Draws a batch; `masks` is the largest R."""
     cv2.setNumThreads(1)
     indices = rng.choice(len(pool), scenes, replace=False)
-    attributes, boxes = pool.attributes[indices].astype(np.int64), pool.boxes[indices]
-    counts = (attributes[:, :, 0] >= 0).sum(axis=1)
+    features, cells, attributes, boxes = look_at(pool, indices)
     rows = [
         query(rng, own[:count], corners[:count])
-        for own, corners, count in zip(attributes, boxes, counts, strict=True)
+        for own, corners, count in zip(
+            attributes.numpy(), pool.boxes[indices], (attributes[:, :, 0] >= 0).sum(dim=1).tolist(), strict=True
+        )
         for _ in range(queries)
     ]
     matching = np.zeros((len(rows), attributes.shape[1]), bool)
     for row, one in zip(matching, rows, strict=True):
         row[: len(one.matching)] = one.matching
-    grid = pool.features.shape[-1]
-    objects = pool.objects[indices]
-    step = objects.shape[1] // grid
     mask_rows = rng.permutation(np.flatnonzero(matching.any(axis=1)))[:masks]
     mask_objects = np.array([rng.choice(np.flatnonzero(matching[row])) for row in mask_rows], np.int64)
-    targets = (objects[row // queries] == number + 1 for row, number in zip(mask_rows, mask_objects, strict=True))
-    fine = 4 * grid, 4 * grid
-    coverage = [cv2.resize(target.astype(np.float32), fine, interpolation=cv2.INTER_AREA) for target in targets]
+    fine = 4 * features.shape[-1], 4 * features.shape[-1]
+    coverage = [
+        cv2.resize((pool.objects[index] == number + 1).astype(np.float32), fine, interpolation=cv2.INTER_AREA)
+        for index, number in zip(indices[mask_rows // queries], mask_objects, strict=True)
+    ]
     coords, labels = zip(*(slots(one) for one in rows), strict=True)
-    arrays = (
-        pool.features[indices],
-        np.stack([one.phrase.tokens() for one in rows]),
-        np.array([one.phrase.meaning or [_IGNORED] * len(AXES) for one in rows]) + 1,
-        np.stack(coords),
-        np.stack(labels),
-        matching,
-        centred(boxes),
-        objects[:, step // 2 :: step, step // 2 :: step].astype(np.int64),
-        attributes,
-        mask_rows,
-        mask_objects,
-        np.array(coverage, np.float32).reshape(-1, *fine),
+    return Batch(
+        features=features,
+        tokens=torch.from_numpy(np.stack([one.phrase.tokens() for one in rows])),
+        meanings=torch.tensor([one.phrase.meaning or [_IGNORED - 1] * len(AXES) for one in rows]) + 1,
+        coords=torch.from_numpy(np.stack(coords)),
+        labels=torch.from_numpy(np.stack(labels)),
+        matching=torch.from_numpy(matching),
+        boxes=boxes,
+        cells=cells,
+        attributes=attributes,
+        mask_rows=torch.from_numpy(mask_rows),
+        mask_objects=torch.from_numpy(mask_objects),
+        coverage=torch.from_numpy(np.array(coverage, np.float32).reshape(-1, *fine)),
     )
-    return Batch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
 
 
 def slots(query: Query) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

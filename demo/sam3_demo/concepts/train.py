@@ -19,6 +19,7 @@ from sam3_export.demo import CHECKPOINT
 
 from sam3_demo.concepts import network
 from sam3_demo.concepts.evaluate import evaluate
+from sam3_demo.concepts.first_lessons import teach_cells, teach_words
 from sam3_demo.concepts.losses import loss
 from sam3_demo.concepts.pool import Pool, open_pool
 from sam3_demo.concepts.samples import Batch, batch
@@ -89,6 +90,16 @@ class Trainer:
         self.mean.load_state_dict(state["mean"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
+
+    def begin(self, pool: Pool) -> None:
+        """What comes before the first step."""
+        begun = time.process_time()
+        right = teach_words(self.model, self.seed)
+        print(f"The text encoder reads {right:.1%} of the attributes in phrases.", flush=True)
+        left = teach_cells(self.model, pool, self.seed)
+        print(f"The neck tells what is in a cell with a loss of {left:.3f}.", flush=True)
+        self.mean.load_state_dict(self.model.state_dict())
+        self.seconds = time.process_time() - begun
 
     def run(self, pool: Pool, directory: Path, stopped: Callable[[], bool] = lambda: False) -> bool:
         """Runs the remaining steps and saves the state every few minutes and at the end.
@@ -184,6 +195,8 @@ def main(arguments: list[str] | None = None) -> None:
     trainer = Trainer(options.steps, scenes=8, queries=4, seed=options.seed)
     if (state := load_state(options.work)) is not None:
         trainer.resume(state)
+    else:
+        trainer.begin(pool)
     if not trainer.run(pool, options.work, _Stop()):
         print(f"Stopped at step {trainer.step} of {trainer.total}; the same command resumes.")
         return
