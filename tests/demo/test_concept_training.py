@@ -30,7 +30,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
 
 def test_phrases_are_understood_before_any_picture() -> None:
     model = network.Trainee(network.fresh(), network.click_centre())
-    assert teach_words(model, seed=0, steps=60) > 0.85
+    assert teach_words(model, seed=0, steps=120) > 0.9
     phrase = Phrase.parse("small striped stars")
     tokens = torch.from_numpy(phrase.tokens())[None]
     with torch.no_grad():
@@ -52,14 +52,12 @@ def trained(pool: Pool, steps: int, until: int, directory: Path, seed: int = 3) 
 
 
 def test_it_learns(pool: Pool) -> None:
-    trainer = Trainer(steps=24, scenes=4, queries=2, seed=0)
-    first = trainer.batch(pool)
-    losses = []
-    for _ in range(12):
-        trainer.learn(first)
-        losses.append(dict(trainer.figures))
+    trainer = Trainer(steps=200, scenes=4, queries=2, seed=0)
+    trainer.step = 50  # after the warm-up
+    batch = trainer.batch(pool)
+    parts = [trainer.learn(batch) for _ in range(10)]
     for name in ("score", "match", "cells"):
-        assert losses[-1][name] < 0.95 * losses[0][name], name  # they are slow averages
+        assert parts[-1][name] < 0.8 * parts[0][name], name
 
 
 def test_training_goes_on_where_it_stopped(pool: Pool, tmp_path: Path) -> None:
@@ -74,6 +72,9 @@ def test_training_goes_on_where_it_stopped(pool: Pool, tmp_path: Path) -> None:
     for name, expected in through.model.state_dict().items():
         # Momenta are kept in half precision, so the next update differs in its last digits.
         assert torch.allclose(resumed.model.state_dict()[name], expected, atol=1e-4), name
+    # That of averages is in half precision.
+    for name, expected in through.mean.state_dict().items():
+        assert torch.allclose(resumed.mean.state_dict()[name], expected, atol=2e-2, rtol=2e-2), name
 
 
 def test_another_training_is_not_resumed(pool: Pool, tmp_path: Path) -> None:

@@ -64,10 +64,11 @@ class Finder:
             self.features, words, tokens != PADDING, coords, labels, self.ranks
         )
         count = int((scores[0] > THRESHOLD).sum())
-        large = F.interpolate(logits[:, :count], (self.size, self.size), mode="bilinear", align_corners=False)
+        shown = logits[:, : max(1, count)]  # interpolation needs one
+        large = F.interpolate(shown, (self.size, self.size), mode="bilinear", align_corners=False)
         centres, halves = boxes[0, :count, :2], boxes[0, :count, 2:] / 2
         return Found(
-            (large[0] > 0).numpy(),
+            (large[0, :count] > 0).numpy(),
             scores[0, :count].numpy(),
             torch.cat([centres - halves, centres + halves], dim=1).numpy(),
             float(presence),

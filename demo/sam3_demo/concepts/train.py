@@ -50,10 +50,9 @@ class Trainer:
         """
         torch.manual_seed(seed)
         self.total, self.scenes, self.queries, self.seed = steps, scenes, queries, seed
-        centre = network.click_centre()
-        self.model = network.Trainee(network.fresh(), centre)
-        self.mean = network.Trainee(network.fresh(), centre)
-        self.mean.load_state_dict(self.model.state_dict())
+        self.model = network.Trainee(network.fresh(), network.click_centre())
+        self.mean = network.fresh()
+        self.mean.load_state_dict(self.model.network.state_dict())
         self.optimisers = optimisers([self.model], RATE)
         self.step = 0
         self.seconds = 0.0
@@ -98,7 +97,7 @@ class Trainer:
         print(f"The text encoder reads {right:.1%} of the attributes in phrases.", flush=True)
         left = teach_cells(self.model, pool, self.seed)
         print(f"The neck tells what is in a cell with a loss of {left:.3f}.", flush=True)
-        self.mean.load_state_dict(self.model.state_dict())
+        self.mean.load_state_dict(self.model.network.state_dict())
         self.seconds = time.process_time() - begun
 
     def run(self, pool: Pool, directory: Path, stopped: Callable[[], bool] = lambda: False) -> bool:
@@ -127,8 +126,8 @@ class Trainer:
         rng = np.random.default_rng([self.seed, self.step])
         return batch(pool, rng, self.scenes, self.queries, masks)
 
-    def learn(self, batch: Batch) -> None:
-        """One step."""
+    def learn(self, batch: Batch) -> dict[str, float]:
+        """One step; returns the parts of its loss."""
         answers = self.model(batch.features, batch.tokens, batch.coords, batch.labels)
         total, parts, (rows, slots, objects) = loss(answers, batch)
         if len(batch.mask_rows):
@@ -149,11 +148,12 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), _LARGEST_GRADIENT)
         for optimiser in self.optimisers:
             optimiser.step()
-        average(self.mean, self.model, max(1 / _EMA_STEPS, 1 / (self.step + 2)))
+        average(self.mean, self.model.network, max(1 / _EMA_STEPS, 1 / (self.step + 2)))
         self.step += 1
         for name, value in parts.items():
             earlier = self.figures.get(name, value)
             self.figures[name] = earlier + 0.05 * (value - earlier)
+        return parts
 
     def _show(self) -> None:
         figures = "  ".join(f"{name} {value:.3f}" for name, value in self.figures.items())
@@ -200,7 +200,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not trainer.run(pool, options.work, _Stop()):
         print(f"Stopped at step {trainer.step} of {trainer.total}; the same command resumes.")
         return
-    write_checkpoint(trainer.mean.network, options.output)
+    write_checkpoint(trainer.mean, options.output)
     evaluate(options.output, _record(options, trainer), options.sheets)
 
 
