@@ -23,7 +23,7 @@ CONFIG_FAULTS = [
     # Parameters.
     (
         ENCODER_CONFIG,
-        ('{ key: "profile"', '{ key: "intra_op_threads" value { string_value: "2" } }\nparameters { key: "profile"'),
+        ('{ key: "profile"', '{ key: "intra_op_threads" value { string_value: "2" } },\n  { key: "profile"'),
         "does not read the parameter 'intra_op_threads'",
     ),
     (TORCHSCRIPT_ENCODER, ('string_value: "true"', 'string_value: "yes"'), "accepts true|false|0|1 for"),

@@ -16,7 +16,7 @@ from sam3_export.demo import CHECKPOINT
 from tritonclient.utils import InferenceServerException
 
 ENCODER, CACHE, ENCODE, PUBLIC = "sam3_image_encoder", "sam3_embedding_cache", "sam3_encode", "sam3"
-WARMUP = 'parameters { key: "profile"', 'model_warmup { name: "w" batch_size: 1 }\nparameters { key: "profile"'
+WARMUP = "parameters [", 'model_warmup { name: "w" batch_size: 1 }\nparameters ['
 DECODED_SCORES = 'input_map { key: "SCORES"        value: "scores" }', ""
 
 # By name of the copy: the model, the change to its config, and a part of Triton's reason.
