@@ -190,7 +190,11 @@ def test_a_closed_terminal_stops_it_too(exported: Path) -> None:
     ports = free_ports(4)
     terminal, other_end = os.openpty()
     process = subprocess.Popen(
-        ["setsid", "--ctty", *serve_command(exported, ports)], stdin=other_end, stdout=other_end, stderr=other_end
+        # The tests themselves may run under nohup.
+        ["setsid", "--ctty", "env", "--default-signal=HUP", *serve_command(exported, ports)],
+        stdin=other_end,
+        stdout=other_end,
+        stderr=other_end,
     )
     os.close(other_end)
     with os.fdopen(terminal, "rb", buffering=0) as screen:
