@@ -25,7 +25,6 @@ class Target:
 # In milliseconds or clicks a second, on an H200. Encoder: 5.2 TFLOP at a third of the chip's dense fp16 peak of 989
 # TFLOP/s. A served fp16 artifact counts, at batch 1.
 _ENCODER_MS, _DECODER_MS, _WARM_CLICK_MS, _CLICKS_A_SECOND = 15.0, 3.0, 6.0, 500.0
-H200_PEAK_TFLOPS = 989.0
 
 
 def targets(figures: Figures) -> list[Target]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from sam3_demo.pool_files import Fields, Job, fill
 from sam3_demo.scenes import STYLES, make_scene
 
 SCENE_SIZE = 252  # pixels along each side of a stored scene
@@ -46,23 +45,12 @@ def open_pool(directory: Path, count: int, first_seed: int, workers: int) -> Poo
     Raises:
         ValueError: the folder was created for another number of scenes.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, shape in (*_SHAPES.items(), ("made", ())):
-        if not (directory / f"{name}.npy").exists():
-            open_memmap(directory / f"{name}.npy", "w+", np.uint8, (count, *shape)).flush()
-    made = np.load(directory / "made.npy", mmap_mode="r")
-    if len(made) != count:
-        raise ValueError(f"{directory} holds {len(made)} scenes, not {count}; use another directory")
-    jobs = [(directory, start, first_seed) for start in range(0, count, _CHUNK) if not made[start]]
-    if jobs:
-        with multiprocessing.get_context("spawn").Pool(workers) as processes:
-            for done, _ in enumerate(processes.imap_unordered(_make_chunk, jobs), 1):
-                print(f"\rscenes: {done * _CHUNK} of {len(jobs) * _CHUNK}", end="", flush=True)
-        print()
+    shapes: Fields = {name: (np.uint8, shape) for name, shape in _SHAPES.items()}
+    fill(directory, shapes, count, first_seed, workers, _CHUNK, _make_chunk)
     return Pool(*(np.load(directory / f"{name}.npy", mmap_mode="r") for name in _SHAPES))
 
 
-def _make_chunk(job: tuple[Path, int, int]) -> None:
+def _make_chunk(job: Job) -> None:
     directory, start, first_seed = job
     cv2.setNumThreads(1)
     arrays = {name: np.load(directory / f"{name}.npy", mmap_mode="r+") for name in (*_SHAPES, "made")}

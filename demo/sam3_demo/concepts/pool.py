@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from sam3_export import checkpoint
 from sam3_export.components import image_encoder
@@ -18,6 +16,7 @@ from sam3_export.demo import CHECKPOINT
 
 from sam3_demo.concepts.scenes import AXES, MOST_OBJECTS, make_shape_scene
 from sam3_demo.pool import SCENE_SIZE
+from sam3_demo.pool_files import Fields, Job, fill
 
 _CHUNK = 40
 _BATCH = 8  # pictures encoded at a time
@@ -47,28 +46,15 @@ def open_pool(directory: Path, count: int, first_seed: int, workers: int) -> Poo
     Raises:
         ValueError: the folder was created for another number of scenes.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     sizes = checkpoint.Architecture.from_json(CHECKPOINT.with_suffix(".json"))
     grid = sizes.grid_size
-    shapes: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+    shapes: Fields = {
         "features": (np.float16, (sizes.hidden_size, grid, grid)),
         "objects": (np.uint8, (SCENE_SIZE, SCENE_SIZE)),
         "attributes": (np.int8, (MOST_OBJECTS, len(AXES))),
         "boxes": (np.float32, (MOST_OBJECTS, 4)),
-        "made": (np.uint8, ()),
     }
-    for name, (dtype, shape) in shapes.items():
-        if not (directory / f"{name}.npy").exists():
-            open_memmap(directory / f"{name}.npy", "w+", dtype, (count, *shape)).flush()
-    made = np.load(directory / "made.npy", mmap_mode="r")
-    if len(made) != count:
-        raise ValueError(f"{directory} holds {len(made)} scenes, not {count}; use another directory")
-    jobs = [(directory, start, first_seed) for start in range(0, count, _CHUNK) if not made[start]]
-    if jobs:
-        with multiprocessing.get_context("spawn").Pool(workers) as processes:
-            for done, _ in enumerate(processes.imap_unordered(_make_chunk, jobs), 1):
-                print(f"\rscenes: {done * _CHUNK} of {len(jobs) * _CHUNK}", end="", flush=True)
-        print()
+    fill(directory, shapes, count, first_seed, workers, _CHUNK, _make_chunk)
     return Pool(*(np.load(directory / f"{field.name}.npy", mmap_mode="r") for field in fields(Pool)))
 
 
@@ -91,7 +77,7 @@ class Trunk:
         return features
 
 
-def _make_chunk(job: tuple[Path, int, int]) -> None:
+def _make_chunk(job: Job) -> None:
     directory, start, first_seed = job
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
