@@ -55,15 +55,27 @@ def _export_ahead(tmp_path_factory: pytest.TempPathFactory) -> None:
                 _repository(tmp_path_factory, name, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@pytest.fixture(scope="module")
+def steady_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps browsers and containers apart: a network that comes or goes breaks a browser's requests, to any address."""
+    with (_shared(tmp_path_factory) / "network.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run share."""
+    root = tmp_path_factory.getbasetemp()
+    return root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+
 def _repository(tmp_path_factory: pytest.TempPathFactory, name: str, lock_flags: int = fcntl.LOCK_EX) -> Path:
     """The repository with a checkpoint; the first worker to ask for it exports it for all.
 
     Raises:
         BlockingIOError: another worker is exporting it, and the flags say not to wait.
     """
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
+    root = _shared(tmp_path_factory)
     folder, done = root / f"exported-{name}", root / f"exported-{name}.done"
     with (root / f"exported-{name}.lock").open("w") as lock:
         fcntl.flock(lock, lock_flags)

@@ -27,6 +27,8 @@ from PIL import Image
 from repository import PROJECT, free_ports
 from sam3_triton.doctor.golden import FOLDER, Golden
 
+pytestmark = pytest.mark.usefixtures("steady_network")
+
 COMPOSE = Path(sys.executable).with_name("docker-compose")
 # Docker's own read-only containers have none of these two; podman adds them.
 EXTRA_TMPFS = ("/run", "/var/tmp")

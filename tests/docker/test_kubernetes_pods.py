@@ -24,6 +24,8 @@ from pods import Pods, wait_until
 from repository import free_ports
 from sam3_triton import ImageNotCachedError, Sam3Client, Sam3Error
 
+pytestmark = pytest.mark.usefixtures("steady_network")
+
 TRITONS = ("sam3-triton-0", "sam3-triton-1")
 # Triton publishes these on GPUs alone.
 ON_GPUS = {"nv_gpu_utilization", "nv_gpu_memory_used_bytes"}

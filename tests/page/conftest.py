@@ -34,7 +34,7 @@ def locked_gateway(serve, exported_demo: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser(steady_network: None) -> Iterator[Browser]:
     """A Chromium. It is closed after each module, because Playwright's event loop would disturb other tests' loops."""
     path = find_browser()
     if path is None:
