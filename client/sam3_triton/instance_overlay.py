@@ -16,14 +16,16 @@ _GOLDEN_SECTION = 0.618034
 
 
 def overlay_instances(image: Image.Image, found: Sequence[Instances]) -> Image.Image:
-    """Returns the image with every instance in a colour of its own: the mask tinted and outlined, its box and score.
+    """Returns the image with every instance in its own colour: the mask tinted and outlined, its box, name and score.
 
     Args:
-        found: of one or several concepts, with masks. The best instances are drawn last, on top.
+        found: of one or several concepts, with masks. The best instances are drawn last, on top. The name is the
+            prompt's text, or "example" if it had only boxes.
     """
     masks = [mask for each in found for mask in each.masks]
     boxes = [box for each in found for box in each.boxes.tolist()]
     scores = [score for each in found for score in each.scores.tolist()]
+    names = [each.text or "example" for each in found for _ in each.scores]
     order = sorted(range(len(scores)), key=scores.__getitem__)
     colours = [_colour(number) for number in range(len(scores))]
     pixels = np.array(image.convert("RGB"), np.float32)
@@ -35,8 +37,8 @@ def overlay_instances(image: Image.Image, found: Sequence[Instances]) -> Image.I
     font = ImageFont.load_default(max(11, 2 * unit))
     for index in order:
         draw.rectangle(boxes[index], outline=colours[index], width=max(2, round(unit / 3)))
-    for index in order:  # no box hides a score
-        _label(draw, f"{scores[index]:.2f}", boxes[index], colours[index], font)
+    for index in order:  # no box hides a label
+        _label(draw, f"{names[index]} {scores[index]:.2f}", boxes[index], colours[index], font)
     return picture
 
 

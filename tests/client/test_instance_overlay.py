@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,13 +40,22 @@ def test_every_instance_has_a_colour_of_its_own() -> None:
     assert (picture[150:] == 90).all()
 
 
-def test_the_box_and_the_score_are_drawn_outside_the_mask() -> None:
+def test_the_box_and_the_label_are_drawn_outside_the_mask() -> None:
     one = instances([(100, 100)])
     one.boxes[0] = [80, 80, 200, 180]
     picture = drawn(one)
     assert np.abs(picture[180, 140] - 90).max() > 30, "the lower edge"
     assert np.abs(picture[130, 200] - 90).max() > 30, "the right edge"
-    assert (picture[64:80, 80:100] < 80).all(axis=-1).any(), "dark digits above the box"
+    assert (picture[64:80, 80:100] < 80).all(axis=-1).any(), "dark letters above the box"
+
+
+@pytest.mark.parametrize("text", ["striped circle", None])
+def test_the_label_has_the_name(text: str | None) -> None:
+    one = instances([(100, 100)])
+    short, long = drawn(one), drawn(replace(one, text=text))
+    label = np.s_[85:100, 145:]  # right of where "cup 0.90" ends
+    assert (short[label] == 90).all()
+    assert (long[label] != 90).any()
 
 
 def test_the_best_instance_is_on_top() -> None:
