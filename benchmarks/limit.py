@@ -16,23 +16,22 @@ from binary_masks import to_png
 from image_preprocess import decode, to_network_pixels
 from mask_postprocess import to_mask
 from prompts import Prompt, lay_out
+from sam3_server.session_options import session_options
 
 from benchmarks.clicks import Click
 
 Arrays = dict[str, np.ndarray]
 ENCODER, DECODER = "sam3_image_encoder", "sam3_mask_decoder"
-# Parameters of the ONNX Runtime backend, and what they set.
-_THREADS = {"intra_op_thread_count": "intra_op_num_threads", "inter_op_thread_count": "inter_op_num_threads"}
 
 
 class Limit:
-    """Bare ONNX Runtime sessions with the thread settings of a running server, and the Python models' functions."""
+    """Bare ONNX Runtime sessions with the options of a running server, and the Python models' functions."""
 
     def __init__(self, repository: Path, server: triton.InferenceServerClient) -> None:
         """
         Args:
             repository: the model repository that the server serves.
-            server: its model configs give the file and the thread settings of each network.
+            server: its model configs give the file and the options of each network.
         """
         cv2.setNumThreads(1)  # as sam3_mask_postprocess does
         self._encoder = session(repository, server, ENCODER)
@@ -78,12 +77,9 @@ class Limit:
 
 
 def session(repository: Path, server: triton.InferenceServerClient, model: str) -> onnxruntime.InferenceSession:
-    """A session with a model's file, and the threads that its server gives it."""
+    """A session with a model's file, and the options that its server gives it."""
     config: dict[str, Any] = server.get_model_config(model, as_json=True)["config"]
-    options = onnxruntime.SessionOptions()
-    for parameter, name in _THREADS.items():
-        if parameter in config.get("parameters", {}):
-            setattr(options, name, int(config["parameters"][parameter]["string_value"]))
+    options = session_options(config.get("parameters", {}))
     path = repository / model / "1" / config["default_model_filename"]
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 

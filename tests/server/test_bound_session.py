@@ -10,8 +10,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 from sam3_server import ServerError
-from sam3_server.bound_session import BoundSession, session_options
+from sam3_server.bound_session import BoundSession
 from sam3_server.onnx_providers import requested
+from sam3_server.session_options import session_options
 
 
 @pytest.fixture

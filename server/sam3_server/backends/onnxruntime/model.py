@@ -5,8 +5,9 @@ from __future__ import annotations
 import onnxruntime
 import triton_python_backend_utils as pb_utils
 from sam3_server import onnx_providers
-from sam3_server.bound_session import BoundSession, session_options
+from sam3_server.bound_session import BoundSession
 from sam3_server.errors import ServerError
+from sam3_server.session_options import session_options
 from sam3_server.standin import GpuTensors, NumpyTensors, artifact_of, artifact_path, config_of, respond
 
 _TYPES = {
