@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sam3_export import checkpoint
 from sam3_export.demo import CHECKPOINT
+from sam3_triton import Sam3Client
 
 from sam3_demo.concepts import report
 from sam3_demo.concepts.finder import THRESHOLD, Finder, Found
@@ -18,6 +19,7 @@ from sam3_demo.concepts.held_out import KINDS, queries, swap
 from sam3_demo.concepts.measures import Tally, pairs
 from sam3_demo.concepts.samples import Query
 from sam3_demo.concepts.scenes import ShapeScene, make_shape_scene
+from sam3_demo.concepts.served import ServedFinder
 from sam3_demo.concepts.sheets import concept_sheet
 from sam3_demo.pool import SCENE_SIZE
 
@@ -25,7 +27,7 @@ SCENES = 300
 
 
 class Finds(Protocol):
-    """What is measured: `Finder`, or a client of a server."""
+    """What is measured: `Finder`, or `ServedFinder`."""
 
     def look_at(self, image: NDArray[np.uint8]) -> None:
         """Takes a picture for the queries that follow."""
@@ -95,10 +97,20 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m sam3_demo.concepts.evaluate", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="checkpoint with concepts to measure")
-    parser.add_argument("--sheets", type=Path, required=True, help="directory for the picture sheet")
+    parser.add_argument(
+        "--sheets", type=Path, default=Path("out/sheets"), help="directory for the picture sheet (default %(default)s)"
+    )
     parser.add_argument("--scenes", type=int, default=SCENES, help="held-out scenes (default %(default)s)")
+    parser.add_argument(
+        "--url", help="instead, measure the server at this gRPC address, print the figures and write nothing"
+    )
     options = parser.parse_args(arguments)
-    evaluate(options.checkpoint, None, options.sheets, options.scenes)
+    if options.url is None:
+        evaluate(options.checkpoint, None, options.sheets, options.scenes)
+        return
+    with Sam3Client(options.url) as client:
+        for name, figure in measure(ServedFinder(client), options.scenes).items():
+            print(f"{figure:.3f}  {report.MEANINGS[name]}")
 
 
 if __name__ == "__main__":

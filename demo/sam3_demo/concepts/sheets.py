@@ -35,7 +35,8 @@ def concept_sheet(finder: Finder, path: Path) -> None:
 
 
 def _tile(image: NDArray[np.uint8], query: Query, found: Found) -> NDArray[np.uint8]:
-    """A picture with every instance tinted and its score; example boxes green or red; the phrase in the caption."""
+    """A picture with every instance tinted and its score; example boxes green or red. The caption has the
+    phrase, the presence and how many objects match."""
     picture, size = image.copy(), image.shape[0]
     for mask in found.masks:
         picture[mask] = (0.5 * picture[mask] + 0.5 * _TINT).astype(np.uint8)
@@ -48,7 +49,7 @@ def _tile(image: NDArray[np.uint8], query: Query, found: Found) -> NDArray[np.ui
         place = int(size * (box[0] + box[2]) / 2) - 12, int(size * (box[1] + box[3]) / 2) + 4
         _write(picture, f"{score:.2f}", place)
     caption = np.zeros((_CAPTION, size, 3), np.uint8)
-    _write(caption, f"{query.phrase.text} (there: {found.presence:.2f}, {int(query.matching.sum())} match)", (3, 13))
+    _write(caption, f"{query.phrase.text}: {found.presence:.2f}, {int(query.matching.sum())} match", (3, 13))
     return np.vstack([caption, picture])
 
 

@@ -185,8 +185,8 @@ def main(arguments: list[str] | None = None) -> None:
         "--output", type=Path, default=CHECKPOINT, help="checkpoint to write (default: replace the demonstration model)"
     )
     parser.add_argument("--sheets", type=Path, required=True, help="directory for the picture sheets")
-    parser.add_argument("--scenes", type=int, default=6000, help="training scenes to generate (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=5000, help="training steps (default %(default)s)")
+    parser.add_argument("--scenes", type=int, default=4000, help="training scenes to generate (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=4000, help="training steps (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="random seed (default %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default %(default)s)")
     options = parser.parse_args(arguments)
