@@ -42,8 +42,14 @@ def exported_concepts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demonstration checkpoint (no --checkpoint) in every format; the others are only in the usual ones."""
+    """The demonstration checkpoint's clicks, in every format; the others are only in the usual ones."""
     return _repository(tmp_path_factory, "demo")
+
+
+@pytest.fixture(scope="session")
+def exported_demo_concepts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demonstration checkpoint with concept prompts, in the usual formats and onnx-fp16."""
+    return _repository(tmp_path_factory, "demo_concepts")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -102,7 +108,11 @@ def _export_unstable(folder: Path, cases: Path, source: Path) -> None:
 def _export_demo(folder: Path) -> None:
     from sam3_export.formats import FORMATS
 
-    _export(folder, "--formats", ",".join(FORMATS))
+    _export(folder, "--formats", ",".join(FORMATS), "--components", "clicks")
+
+
+def _export_demo_concepts(folder: Path) -> None:
+    _export(folder, "--formats", "onnx,onnx-fp16,torchscript")
 
 
 def _export_golden(folder: Path, checkpoint: Path, config: Path = golden.CONFIG, formats: str = "") -> None:
@@ -129,6 +139,7 @@ _EXPORTS: dict[str, Callable[[Path], None]] = {
         formats="onnx,onnx-fp16,torchscript",
     ),
     "demo": _export_demo,
+    "demo_concepts": _export_demo_concepts,
     "unstable": partial(_export_unstable, cases=golden.FOLDER, source=golden.CHECKPOINT),
     "golden_31": partial(_export_golden, checkpoint=golden.CHECKPOINT_31),
     "unstable_31": partial(_export_unstable, cases=golden.FOLDER_31, source=golden.CHECKPOINT_31),

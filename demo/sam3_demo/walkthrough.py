@@ -1,4 +1,4 @@
-"""The walk-through of `make demo`: sends a photo with a click to the gateway twice, and saves the mask."""
+"""The walk-through of `make demo`: clicks on a photo through the gateway, finds concepts, and saves both answers."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from sam3_server.supervisor import supervise
 from sam3_triton import overlay
 from sam3_triton.masks import open_image
 
+from sam3_demo.finding import find_twice
+
 REPOSITORY = Path("model_repository")
 OUT = Path("out")
 PHOTO = Path("tests/data/golden/coffee.png")
@@ -32,11 +34,12 @@ _CLICK_TIMEOUT_S = 600
 
 
 def run(stay: bool) -> None:
-    """Starts Triton and the gateway, clicks twice, and stops them; with `stay`, keeps serving until interrupted.
+    """Starts Triton and the gateway, clicks and finds, and stops them; with `stay`, keeps serving until interrupted.
 
     Raises:
         ServerError: Triton or the gateway does not start, stops by itself, or answers with an error.
         httpx.HTTPError: the gateway does not answer.
+        Sam3Error: Triton does not answer, or with an error.
     """
     OUT.mkdir(exist_ok=True)
     check_free(LOOPBACK, GATEWAY_PORT, "the gateway needs it")
@@ -46,16 +49,15 @@ def run(stay: bool) -> None:
         TritonServer(REPOSITORY, log) as server,
         _gateway(server.grpc_url) as gateway,
     ):
-        click_twice(GATEWAY_URL, REPOSITORY, OUT)
+        click_twice(GATEWAY_URL, OUT)
+        find_twice(server.grpc_url, REPOSITORY, OUT)
+        print(about_the_weights(REPOSITORY))
         if stay:
             _stay(server, gateway)
 
 
-def click_twice(gateway_url: str, repository: Path, out: Path) -> None:
+def click_twice(gateway_url: str, out: Path) -> None:
     """Posts the photo with the click twice, prints how long each took, and writes mask.png and overlay.png into `out`.
-
-    Args:
-        repository: the model repository being served; its export report says whose weights these are.
 
     Raises:
         ServerError: the gateway answered with an error.
@@ -73,10 +75,10 @@ def click_twice(gateway_url: str, repository: Path, out: Path) -> None:
     mask = np.asarray(open_image(png).convert("L")) > 0
     overlay(picture, mask, [CLICK]).save(out / "overlay.png")
     print(f"Wrote {out}/mask.png and {out}/overlay.png: {mask.mean():.0%} of the photo is in the mask.")
-    print(_about_the_weights(repository))
 
 
-def _about_the_weights(repository: Path) -> str:
+def about_the_weights(repository: Path) -> str:
+    """Says whose weights the export in a repository has."""
     report = json.loads((repository / REPORT).read_text())
     checkpoint: str = report["checkpoint"]["source"]
     if checkpoint == CHECKPOINT.name:

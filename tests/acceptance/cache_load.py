@@ -44,7 +44,7 @@ BUSY_FACTOR = 1.3
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demonstration checkpoint, in fp32."""
     repository = copy_repository(tmp_path_factory.mktemp("demo"))
-    assert export(["--repository", str(repository), "--formats", "onnx"]) == 0
+    assert export(["--repository", str(repository), "--components", "clicks", "--formats", "onnx"]) == 0
     return repository
 
 

@@ -20,10 +20,8 @@ def in_repository_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
 
 
-def test_two_clicks_end_in_two_pictures(
-    gateway: str, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    walkthrough.click_twice(gateway, exported, tmp_path)
+def test_two_clicks_end_in_two_pictures(gateway: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    walkthrough.click_twice(gateway, tmp_path)
     photo, mask, overlay = (
         np.asarray(Image.open(path)) for path in (walkthrough.PHOTO, tmp_path / "mask.png", tmp_path / "overlay.png")
     )
@@ -37,12 +35,16 @@ def test_two_clicks_end_in_two_pictures(
     assert "first click" in lines[1]
     assert "second click" in lines[2]
     assert lines[3].endswith(f": {share:.0%} of the photo is in the mask.")
-    assert lines[4] == "The weights are from sam3_tiny.pt."
 
 
-def test_an_answer_that_is_an_error_ends_it(gateway: str, exported: Path, tmp_path: Path) -> None:
+def test_the_weights_are_named(exported: Path, exported_demo: Path) -> None:
+    assert walkthrough.about_the_weights(exported) == "The weights are from sam3_tiny.pt."
+    assert "small demonstration model" in walkthrough.about_the_weights(exported_demo)
+
+
+def test_an_answer_that_is_an_error_ends_it(gateway: str, tmp_path: Path) -> None:
     with pytest.raises(ServerError, match="the gateway answered 404: .*Not Found"):
-        walkthrough.click_twice(f"{gateway}/nowhere", exported, tmp_path)
+        walkthrough.click_twice(f"{gateway}/nowhere", tmp_path)
     assert not list(tmp_path.iterdir())
 
 

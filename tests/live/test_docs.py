@@ -13,13 +13,10 @@ import golden
 import pytest
 from PIL import Image
 from processes import run_gateway
-from sam3_server import TritonServer
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted({ROOT / "README.md", *ROOT.glob("docs/*.md")})
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# Examples of concept prompts, which the demonstration model does not have.
-CONCEPTS = re.compile(r"\bfind\(|find_concepts\(|sam3 find|/v1/concepts|sam3_concept")
 EXAMPLES = [
     pytest.param(kind, code, id=f"{page.stem}-{number}")
     for page in PAGES
@@ -28,18 +25,9 @@ EXAMPLES = [
 
 
 @pytest.fixture(scope="module")
-def addresses(serve, exported_demo: Path) -> Iterator[dict[str, str]]:
+def addresses(serve, exported_demo_concepts: Path) -> Iterator[dict[str, str]]:
     """The default addresses, and the real ones of a server and a gateway."""
-    yield from _addresses(serve(exported_demo))
-
-
-@pytest.fixture(scope="module")
-def concept_addresses(serve, exported_concepts: Path) -> Iterator[dict[str, str]]:
-    """The same of a server with concept prompts."""
-    yield from _addresses(serve(exported_concepts))
-
-
-def _addresses(server: TritonServer) -> Iterator[dict[str, str]]:
+    server = serve(exported_demo_concepts)
     with run_gateway(server.grpc_url) as gateway:
         yield {
             "localhost:8010": server.http_url,
@@ -49,16 +37,16 @@ def _addresses(server: TritonServer) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize(("kind", "code"), EXAMPLES)
-def test_the_example_works(kind: str, code: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    needs_concepts = CONCEPTS.search(code)
-    addresses = request.getfixturevalue("concept_addresses" if needs_concepts else "addresses")
-    repository = request.getfixturevalue("exported_concepts" if needs_concepts else "exported_demo")
+def test_the_example_works(
+    kind: str, code: str, addresses: dict[str, str], exported_demo_concepts: Path, tmp_path: Path
+) -> None:
     for default, real in addresses.items():
         code = code.replace(default, real)
     # The examples expect a photo and the project's folders.
     Image.open(golden.FOLDER / "coffee.png").convert("RGB").save(tmp_path / "photo.jpg", quality=95)
-    (tmp_path / "tests").symlink_to(ROOT / "tests")
-    (tmp_path / "model_repository").symlink_to(repository)
+    for folder in ("demo", "tests"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    (tmp_path / "model_repository").symlink_to(exported_demo_concepts)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "SAM3_URL": addresses["localhost:8011"]}
