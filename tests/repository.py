@@ -31,8 +31,9 @@ def copy_repository(folder: Path) -> Path:
     ignored = shutil.ignore_patterns("exports", "__pycache__")
     repository = folder / "model_repository"
     shutil.copytree(PROJECT / "model_repository", repository, symlinks=True, ignore=ignored)
-    for path in [*repository.iterdir(), *repository.glob("*/1"), *repository.glob("sam3/concepts/*/1")]:
-        if path.is_symlink():  # made by sam3-export
+    # Links that sam3-export made. They dangle without the artifacts, and "*/1" would not match a link that dangles.
+    for path in [*repository.glob("*"), *repository.glob("*/*"), *repository.glob("sam3/concepts/*/*")]:
+        if path.is_symlink():
             path.unlink()
     shutil.copytree(PROJECT / "ensemble_configs", folder / "ensemble_configs")
     return repository
