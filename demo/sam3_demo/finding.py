@@ -43,5 +43,5 @@ def _timed(client: Sam3Client, name: str, **prompt: Any) -> Instances:
     found = client.find(SCENE, **prompt)
     milliseconds = 1000 * (time.monotonic() - started)
     scores = ", ".join(f"{score:.2f}" for score in found.scores)
-    print(f"  {name}: {milliseconds:6.0f} ms   ({f'scores {scores}' if scores else 'nothing found'})")
+    print(f"  {name + ':':35} {milliseconds:6.0f} ms   ({f'scores {scores}' if scores else 'nothing found'})")
     return found

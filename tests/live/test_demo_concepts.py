@@ -62,3 +62,11 @@ def test_the_demo_finds_what_it_asks_for(address: Callable) -> None:
         red, _, blue = picture[mask].mean(axis=0)
         assert red > 1.5 * blue
     assert not len(other.scores)
+
+
+def test_fp16_is_another_artifact(address: Callable) -> None:
+    scores = []
+    for profile in ("cpu", "gpu"):
+        with Sam3Client(address(profile)) as client:
+            scores.append(client.find(PROJECT / finding.SCENE, text=finding.PHRASE).scores)
+    assert 1e-5 < np.abs(scores[0] - scores[1]).max() < 1e-2
