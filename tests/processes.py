@@ -29,7 +29,11 @@ def serve_command(repository: Path, ports: list[int], *arguments: str) -> list[s
 def models_with_processes() -> list[str]:
     """The models of the repository without concept prompts that run in processes of their own: those in Python, and the
     exported ones where a stand-in serves them."""
-    configs = {path.parent.name: path.read_text() for path in (PROJECT / "model_repository").glob("*/config.pbtxt")}
+    configs = {
+        path.parent.name: path.read_text()
+        for path in (PROJECT / "model_repository").glob("*/config.pbtxt")
+        if not path.parent.is_symlink()  # of concept prompts, made by sam3-export
+    }
     backends = ["python", *(name for name in ("onnxruntime", "pytorch") if not is_native(name))]
     return sorted(
         model for model, text in configs.items() if any(f'backend: "{backend}"' in text for backend in backends)

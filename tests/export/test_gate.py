@@ -62,7 +62,7 @@ def _decoder(module: nn.Module, architecture: Architecture, references: Referenc
 
 
 def _with_demonstration_weights() -> Decoder:
-    loaded = checkpoint.load(str(CHECKPOINT), CHECKPOINT.with_suffix(".json"))
+    loaded = checkpoint.load(str(CHECKPOINT), CHECKPOINT.with_suffix(".json"), concepts=False)
     encoder = image_encoder.ImageEncoder(loaded.model).eval()
     spec = image_encoder.spec(loaded.architecture)
     inputs = image_encoder.COMPONENT.inputs(loaded.architecture, {})
