@@ -26,6 +26,14 @@ _TYPES = {
 }
 
 
+def formats_here() -> list[str]:
+    """The formats that `sam3-export` writes on this machine, for a small network: int8 needs a CPU with VNNI."""
+    from sam3_export.formats import FORMATS
+    from sam3_export.int8_format import products_are_exact
+
+    return [name for name in FORMATS if name != "onnx-int8" or products_are_exact()]
+
+
 def copy_repository(folder: Path) -> Path:
     """Copies the repository into `folder` without artifacts, and the profiles beside it."""
     ignored = shutil.ignore_patterns("exports", "__pycache__")

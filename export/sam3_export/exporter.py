@@ -20,12 +20,13 @@ from torch import nn
 from sam3_export import golden_clicks, installation, native_backends, parity, spec
 from sam3_export.artifacts import Writer, cast, run_module
 from sam3_export.checkpoint import Checkpoint
-from sam3_export.components import Case, Component, components_of
+from sam3_export.components import Case, Component, components_of, image_encoder, mask_decoder
 from sam3_export.digests import sha256
 from sam3_export.errors import ExportError
 from sam3_export.formats import FORMATS, Format
 from sam3_export.golden_clicks import GoldenClicks, Served
 from sam3_export.golden_concepts import GoldenConcepts
+from sam3_export.mask_agreement import MaskAgreement
 from sam3_export.progress import Steps
 from sam3_export.spec import Arrays
 from sam3_export.staging import Staged, staging
@@ -127,6 +128,7 @@ class _Export:
             for component in components:
                 self._parts.append(self._part(component, references, modules))
             self._clicks = GoldenClicks(self._architecture, references, modules)
+            self._masks = MaskAgreement(self._architecture, references, modules[mask_decoder.NAME])
             self._concepts = None
             if self._architecture.concepts is not None:
                 self._concepts = GoldenConcepts(self._architecture, references, modules)
@@ -162,6 +164,10 @@ class _Export:
                 served[part.component.name] = provide(part, spec_, format_, writer)
         with self._steps.step(f"{format_.name}: replaying the golden clicks") as step:
             step.result = str(self._clicks.check(format_.file_name, served))
+        encoder = served.get(image_encoder.NAME)
+        if encoder is not None and encoder.agreement is not None:
+            with self._steps.step(f"{format_.name}: comparing the masks of many clicks") as step:
+                step.result = str(self._masks.check(encoder, encoder.agreement))
         if self._concepts is not None:
             with self._steps.step(f"{format_.name}: replaying the golden concepts") as step:
                 step.result = str(self._concepts.check(format_.file_name, format_.precision, served))
@@ -175,7 +181,7 @@ class _Export:
     def _reuse(self, part: _Part, spec_: spec.ComponentSpec, format_: Format, writer: Writer) -> Served:
         with self._steps.step(f"{format_.name}: reusing the {spec_.title} of an earlier run"):
             run = _loaded_later(writer, spec_, self._staged.folder / _path(part.component.name, format_))
-        return Served(run, {}, spec_.drift)
+        return Served(run, {}, spec_.drift, spec_.agreement)
 
     def _write_and_check(self, part: _Part, spec_: spec.ComponentSpec, format_: Format, writer: Writer) -> Served:
         name = _path(part.component.name, format_)
@@ -208,7 +214,7 @@ class _Export:
         if result.minimum_mask_iou is not None:
             entry["minimum_mask_iou"] = result.minimum_mask_iou
         self._staged.add(name, entry)
-        return Served(_loaded_later(writer, spec_, path), result.answers, spec_.drift)
+        return Served(_loaded_later(writer, spec_, path), result.answers, spec_.drift, spec_.agreement)
 
 
 def _loaded_later(writer: Writer, spec_: spec.ComponentSpec, path: Path) -> Callable[[Arrays], Arrays]:

@@ -32,7 +32,7 @@ from sam3_export.components.click_prompts import (
 )
 from sam3_export.components.pictures import DISC_CENTRE, RECTANGLE
 from sam3_export.parity import ParityError, mask_iou
-from sam3_export.spec import FP32_DRIFT, Arrays, Drift
+from sam3_export.spec import FP32_DRIFT, Agreement, Arrays, Drift
 
 FOLDER = "golden"
 # LOW_RES_LOGITS are clamped to +- this value (sam3_mask_postprocess).
@@ -80,11 +80,12 @@ CLICKS = (
 
 @dataclass(frozen=True)
 class Served:
-    """A component in one format: runs it, and has the answers that its check gave, by case, and its bounds of drift."""
+    """A component in one format: runs it, and has the answers that its check gave, by case, and its bounds."""
 
     run: Callable[[Arrays], Arrays]
     answers: Mapping[str, Arrays]
     drift: Drift
+    agreement: Agreement | None = None
 
     def answer(self, case: Case) -> Arrays:
         """Its answer to a parity case; an artifact that an earlier export checked computes it now."""

@@ -106,6 +106,7 @@ BOUNDS = {
     "fp32": ConceptDrift(score=0.01, box=0.01, mask_iou=0.98),
     "fp16": ConceptDrift(score=0.03, box=0.03, mask_iou=0.95),
     "bf16": ConceptDrift(score=0.05, box=0.05, mask_iou=0.9),
+    "int8": ConceptDrift(score=0.1, box=0.1, mask_iou=0.7),
 }
 
 

@@ -68,11 +68,35 @@ class Drift:
         return Drift(max(logits), max(scores), min(ious))
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """How well the masks of many clicks agree, or must agree, with those of fp32 (`mask_agreement`).
+
+    Attributes:
+        mean_iou, lowest_iou: of the masks with PyTorch's.
+        masks: how many were compared.
+    """
+
+    mean_iou: float
+    lowest_iou: float
+    masks: int = 0
+
+    def within(self, bounds: Agreement) -> bool:
+        """Whether both values are within the bounds; NaN is not."""
+        return self.mean_iou >= bounds.mean_iou and self.lowest_iou >= bounds.lowest_iou
+
+    def __str__(self) -> str:
+        count = f" of {self.masks} masks" if self.masks else ""
+        return f"mask IoU{count}: mean {self.mean_iou:.4f}, lowest {self.lowest_iou:.4f}"
+
+
 # For each precision, the largest drift of a golden click through a server's encoder and decoder. Wider than in the
 # parity check, because GPUs round differently (TF32, the order of sums); a wrong engine is off by whole units.
 FP32_DRIFT = Drift(logits=0.01, score=0.01, mask_iou=0.98)
 FP16_DRIFT = Drift(logits=0.05, score=0.03, mask_iou=0.95)
 BF16_DRIFT = Drift(logits=0.15, score=0.05, mask_iou=0.98)
+INT8_DRIFT = Drift(logits=0.25, score=0.1, mask_iou=0.9)
+INT8_AGREEMENT = Agreement(mean_iou=0.97, lowest_iou=0.9)
 
 
 @dataclass(frozen=True)
@@ -84,11 +108,13 @@ class Bounds:
             largest magnitude in PyTorch's answer, and at least 1.
         minimum_mask_iou: the lowest IoU of a mask with PyTorch's, at the network's resolution.
         drift: the largest drift of a golden click through all components in this precision.
+        agreement: how well the masks of many clicks must agree; None if golden clicks suffice.
     """
 
     tolerances: Mapping[str, float]
     minimum_mask_iou: float = MINIMUM_MASK_IOU
     drift: Drift = FP32_DRIFT
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +123,7 @@ class ComponentSpec:
 
     Attributes:
         inputs, outputs: in the order of the module's arguments and results.
-        tolerances, minimum_mask_iou, drift: in this spec's precision, see `Bounds`.
+        tolerances, minimum_mask_iou, drift, agreement: in this spec's precision, see `Bounds`.
         variants: the bounds in other precisions, by name; it is not exported in a precision that is missing.
     """
 
@@ -108,6 +134,7 @@ class ComponentSpec:
     tolerances: Mapping[str, float]
     minimum_mask_iou: float = MINIMUM_MASK_IOU
     drift: Drift = FP32_DRIFT
+    agreement: Agreement | None = None
     variants: Mapping[str, Bounds] = field(default_factory=dict)
 
     def in_precision(self, precision: str) -> ComponentSpec | None:
@@ -117,4 +144,10 @@ class ComponentSpec:
         bounds = self.variants.get(precision)
         if bounds is None:
             return None
-        return replace(self, tolerances=bounds.tolerances, minimum_mask_iou=bounds.minimum_mask_iou, drift=bounds.drift)
+        return replace(
+            self,
+            tolerances=bounds.tolerances,
+            minimum_mask_iou=bounds.minimum_mask_iou,
+            drift=bounds.drift,
+            agreement=bounds.agreement,
+        )

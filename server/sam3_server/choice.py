@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
-from sam3_triton.cpu import bf16_instructions
+from sam3_triton.cpu import bf16_instructions, int8_instructions
 from tritonclient.grpc import model_config_pb2
 
 from sam3_server import gpus, profiles, runtimes
 from sam3_server.errors import ServerError
 
-# Best first. `tensorrt`, which builds engines for minutes, is for those who ask for it.
+# Best first. `tensorrt` builds engines for minutes, and `cpu-int8` changes masks: both are for those who ask for them.
 FOR_GPUS = ("gpu", "torchscript-gpu", "torchscript-gpu-bf16")
 FOR_CPUS = ("cpu-bf16", "cpu", "torchscript")
-_BF16_ON_CPU = "cpu-bf16"
+_BF16_ON_CPU, _INT8 = "cpu-bf16", "cpu-int8"
 # The file that a backend serves if the config names none; also those of this project's exported models.
 _DEFAULT_FILES = {"onnxruntime": "model.onnx", "pytorch": "model.pt"}
 
@@ -83,14 +83,17 @@ def choose(repository: Path, candidates: Sequence[str] = (*FOR_GPUS, *FOR_CPUS))
 
 
 def check_needs(repository: Path, profile: str) -> None:
-    """Checks that a profile's artifacts are installed, and that there is a GPU if it needs one.
+    """Checks that a profile's artifacts are installed, and that there is the GPU or the CPU that it needs.
 
-    Triton's own messages depend on the backend, and for a GPU do not name the fault.
+    Triton's own messages depend on the backend, and for a GPU do not name the fault. A CPU that int8 overflows on
+    answers with wrong masks, without an error.
 
     Raises:
         ServerError: one of these is missing, or there is no such profile.
     """
     wanted = needs(repository, profile)
+    if profile == _INT8 and int8_instructions() is None:
+        raise ServerError(f"the profile {profile} needs a CPU with VNNI or AMX: on this one, masks would be wrong")
     if wanted.gpu and not (found := gpus.find()).names:
         raise ServerError(f"the profile {profile} needs a GPU, but {found.reason}")
     for path in wanted.artifacts:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from repository import copy_repository, link_artifacts, move_to_cpu
+from repository import copy_repository, formats_here, link_artifacts, move_to_cpu
 from sam3_demo.held_out import box_of, held_out, overlap
 from sam3_triton import Sam3Client
 from sam3_triton.cli import main
@@ -39,11 +39,14 @@ def demo_on_cpu(exported_demo: Path, tmp_path_factory: pytest.TempPathFactory) -
         ("torchscript-gpu", FEW_SCENES, 0.99, False),
         ("cpu-bf16", FEW_SCENES, 0.98, False),
         ("torchscript-gpu-bf16", FEW_SCENES, 0.98, False),
+        ("cpu-int8", SCENES, 0.97, False),
     ],
 )
 def test_masks_are_those_of_fp32(
     serve, exported_demo: Path, demo_on_cpu: Path, profile: str, scenes: int, least: float, exact: bool
 ) -> None:
+    if profile == "cpu-int8" and "onnx-int8" not in formats_here():
+        pytest.skip("this CPU has no VNNI")
     same, found, differences = [], [], []
     other = serve(demo_on_cpu, profile)
     with Sam3Client(serve(exported_demo).grpc_url) as full, Sam3Client(other.grpc_url) as client:

@@ -81,6 +81,19 @@ def test_bf16_needs_a_cpu_with_its_instructions(repository: Path, machine) -> No
     assert "not cpu-bf16: this CPU has neither AMX nor AVX512-BF16" in choose(repository).reason
 
 
+def test_int8_is_refused_on_a_cpu_that_answers_wrongly(
+    repository: Path, machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(repository, "model.onnx", "model.int8.onnx")
+    machine(NO_GPU)
+    assert choose(repository).profile == "cpu"
+    monkeypatch.setattr(choice, "int8_instructions", lambda: "AVX512-VNNI")
+    check_needs(repository, "cpu-int8")
+    monkeypatch.setattr(choice, "int8_instructions", lambda: None)
+    with pytest.raises(ServerError, match="cpu-int8 needs a CPU with VNNI or AMX: on this one, masks would be wrong"):
+        check_needs(repository, "cpu-int8")
+
+
 def test_replicas_on_gpus_never_get_a_profile_for_cpus(repository: Path, machine) -> None:
     install(repository, "model.onnx")
     for found, fault in ((ONE_GPU, "not gpu: model.fp16.onnx is not installed"), (NO_GPU, "there is no NVIDIA driver")):

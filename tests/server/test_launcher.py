@@ -73,7 +73,7 @@ def test_what_is_left_of_a_removed_model_is_told(tmp_path: Path) -> None:
 
 def test_an_unknown_profile_is_told(exported: Path) -> None:
     assert "no profile 'fast'" in fails(exported, "--profile", "fast")
-    known = "cpu, cpu-bf16, gpu, tensorrt, torchscript, torchscript-gpu, torchscript-gpu-bf16"
+    known = "cpu, cpu-bf16, cpu-int8, gpu, tensorrt, torchscript, torchscript-gpu, torchscript-gpu-bf16"
     assert f"there are: {known}" in fails(exported, "--profile", "fast")
 
 

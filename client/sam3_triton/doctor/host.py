@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sam3_triton.cpu import bf16_instructions
-from sam3_triton.doctor.findings import Finding, megabytes, ok, skipped, warning
+from sam3_triton.cpu import bf16_instructions, int8_instructions
+from sam3_triton.doctor.findings import Finding, fault, megabytes, ok, skipped, warning
 from sam3_triton.doctor.server import CACHE, ENCODER, TEXT_ENCODER, Configs
 from sam3_triton.wire import Address
 
@@ -22,7 +22,7 @@ _TRITONS_PREFIX = "triton_python_backend_shm_region_"
 _SEGMENT = re.compile(rf"(sam3_[0-9a-f]{{8}}_|{_TRITONS_PREFIX}|sam3_client_(?P<client>\d+)_).+")
 _GPU_TIMEOUT_S = 20
 # The image encoder in bf16, as sam3-export names it.
-_BF16_FILE = "model.bf16.pt"
+_BF16_FILE, _INT8_FILE = "model.bf16.pt", "model.int8.onnx"
 
 
 @dataclass(frozen=True)
@@ -143,17 +143,25 @@ def _is_left_over(name: str, live: tuple[str, ...]) -> bool:
 
 
 def check_cpu(configs: Configs | None, here: bool) -> Finding:
-    """Checks whether this CPU has the instructions that an image encoder in bf16 needs to be fast."""
+    """Checks whether this CPU has the instructions that an image encoder in bf16 or int8 needs."""
     if configs is not None and not here:
         return skipped("CPU", "the server is on another machine; run this there")
-    instructions = bf16_instructions()
-    text = f"has {instructions}" if instructions else "has no instructions for bf16 (AMX or AVX512-BF16)"
+    bf16, int8 = bf16_instructions(), int8_instructions()
+    has_bf16 = f"{bf16} for bf16" if bf16 else "no instructions for bf16 (AMX or AVX512-BF16)"
+    has_int8 = f"{int8} for int8" if int8 else "none for int8 (AMX or VNNI)"
+    text = f"has {has_bf16}, {has_int8}"
     if configs is None or configs.lacking(ENCODER) or "CPU" not in configs.kinds(ENCODER):
         return ok("CPU", text)
-    if configs.by_model[ENCODER].get("default_model_filename") == _BF16_FILE:
+    file = configs.by_model[ENCODER].get("default_model_filename")
+    if file == _BF16_FILE:
         text = f"{text}; the image encoder runs on it in bf16"
-        return ok("CPU", text) if instructions else warning("CPU", text, "serve the profile cpu, which is faster here")
-    return ok("CPU", f"{text}; the profile cpu-bf16 would use them" if instructions else text)
+        return ok("CPU", text) if bf16 else warning("CPU", text, "serve the profile cpu, which is faster here")
+    if file == _INT8_FILE:
+        if int8:
+            return ok("CPU", f"{text}; the image encoder runs on it in int8")
+        return fault("CPU", f"{text}; the image encoder's sums overflow on it in int8", "serve the profile cpu")
+    profiles = [profile for profile, instructions in (("cpu-bf16", bf16), ("cpu-int8", int8)) if instructions]
+    return ok("CPU", f"{text}; {' and '.join(profiles)} would use them" if profiles else text)
 
 
 def check_gpu(configs: Configs | None, here: bool) -> Finding:

@@ -70,6 +70,7 @@ def spec(architecture: Architecture) -> ComponentSpec:
         inputs=(TensorSpec("TOKENS", "int32", (BATCH, architecture.concepts.text_context_length)),),
         outputs=(features(architecture),),
         tolerances={FEATURES: TOLERANCE},
+        # No int8: a text is encoded once, and then cached.
         variants={
             "fp16": Bounds({FEATURES: FP16_TOLERANCE}, drift=FP16_DRIFT),
             "bf16": Bounds({FEATURES: BF16_TOLERANCE}, drift=BF16_DRIFT),
