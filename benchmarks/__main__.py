@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(amount="short")
     text = "compare size, time, memory and masks of every format in a repository with fp32"
     _add_repository(add("precisions", text, _precisions, _OUTPUT))
-    text = "measure the first click in bf16 against fp32, with SAM 3's own size and random weights, on this CPU"
+    text = "measure first clicks in bf16 and int8 against fp32, with SAM 3's own size and random weights"
     add("first-click", text, _first_click, _OUTPUT / "first-click")
     text = "measure decode and resize of new images on one core, against Pillow alone"
     add("cold", text, _cold, _OUTPUT / "cold")

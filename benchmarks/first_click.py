@@ -1,9 +1,9 @@
-"""The first click on an image at SAM 3's own size with random weights: bf16 against fp32, on this machine's CPU."""
+"""The first click on an image at SAM 3's own size with random weights: bf16 and int8 against fp32, on this CPU."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from sam3_server import Ports, TritonServer
 from sam3_triton import Sam3Client
-from sam3_triton.cpu import bf16_instructions
+from sam3_triton.cpu import bf16_instructions, int8_instructions
 
 from benchmarks.clicks import Click, clicks_on, fresh_images
 from benchmarks.full_size import FULL_SIZE, write_checkpoint
@@ -20,7 +20,9 @@ from benchmarks.repositories import exported
 from benchmarks.services import free_ports
 from benchmarks.turns import in_turns
 
-FP32, BF16 = "cpu", "cpu-bf16"
+FP32, BF16, INT8 = "cpu", "cpu-bf16", "cpu-int8"
+# The format that each profile needs besides `onnx`.
+_FORMATS = {BF16: "torchscript-bf16", INT8: "onnx-int8"}
 # What bf16 is for, on a CPU with instructions for it.
 TARGET = 0.65
 ROUNDS = 5
@@ -29,27 +31,35 @@ _TIMEOUT_S = 900
 Figures = dict[str, Any]
 
 
+def profiles_here() -> tuple[str, ...]:
+    """fp32, and the precisions that this CPU has instructions for."""
+    instructions = {BF16: bf16_instructions(), INT8: int8_instructions()}
+    return FP32, *(profile for profile, found in instructions.items() if found)
+
+
 def compare_first_clicks(folder: Path, rounds: int) -> Figures:
-    """Exports the network in fp32 and bf16, and measures it.
+    """Exports the network in fp32 and what this CPU has instructions for, and measures it.
 
     Args:
         folder: for the checkpoint, which is kept between runs, and for the repository, which is exported anew.
         rounds: new images for each profile.
 
     Raises:
-        BenchmarkError: it could not be exported, as on a CPU that is slow in bf16.
+        BenchmarkError: it could not be exported.
     """
     checkpoint = folder / "sam3.pt"
     if not checkpoint.exists():
         write_checkpoint(checkpoint, FULL_SIZE)
-    return measure(exported(checkpoint, folder / "export", "clicks", "onnx,torchscript-bf16"), rounds)
+    profiles = profiles_here()
+    formats = ",".join(["onnx", *(_FORMATS[profile] for profile in profiles if profile in _FORMATS)])
+    return measure(exported(checkpoint, folder / "export", "clicks", formats), profiles, rounds)
 
 
-def measure(repository: Path, rounds: int) -> Figures:
-    """The median milliseconds of a first click with each profile, which take turns, and the ratio bf16 to fp32."""
+def measure(repository: Path, profiles: Sequence[str], rounds: int) -> Figures:
+    """The median milliseconds of a first click with each profile, which take turns, and the ratios to fp32."""
     with ExitStack() as stack:
         ways: dict[str, tuple[Callable[[], object], int]] = {}
-        for profile in (FP32, BF16):
+        for profile in profiles:
             log = stack.enter_context((repository.parent / f"{profile}.log").open("w"))
             server = stack.enter_context(TritonServer(repository, log, profile, Ports(*free_ports(3))))
             client = stack.enter_context(Sam3Client(server.grpc_url, timeout_s=_TIMEOUT_S))
@@ -57,9 +67,9 @@ def measure(repository: Path, rounds: int) -> Figures:
             ways[profile] = partial(_click, client, iter(clicks_on(fresh_images(rounds + 1), 1))), 1
         milliseconds = {name: statistics.median(values) for name, values in in_turns(ways, rounds).items()}
     return {
-        "instructions": bf16_instructions(),
+        "instructions": {BF16: bf16_instructions(), INT8: int8_instructions()},
         "milliseconds": milliseconds,
-        "ratio": milliseconds[BF16] / milliseconds[FP32],
+        "ratios": {name: value / milliseconds[FP32] for name, value in milliseconds.items()},
     }
 
 
@@ -69,13 +79,15 @@ def _click(client: Sam3Client, clicks: Iterator[Click]) -> None:
 
 
 def markdown(figures: Figures) -> str:
-    """A table of both profiles, and whether the ratio keeps to the target."""
-    times = figures["milliseconds"]
-    rows = [(f"`{name}`", f"{value:.0f}", f"x {value / times[FP32]:.2f}") for name, value in times.items()]
-    instructions = figures["instructions"]
-    if instructions is None:
-        verdict = "This CPU has no instructions for bf16: the target does not apply"
+    """A table of the profiles, and whether bf16 keeps to its target."""
+    times, ratios, instructions = (figures[name] for name in ("milliseconds", "ratios", "instructions"))
+    rows = [
+        (f"`{name}`", instructions.get(name) or "", f"{value:.0f}", f"x {ratios[name]:.2f}")
+        for name, value in times.items()
+    ]
+    if BF16 in ratios:
+        verdict = f"bf16 takes at most x {TARGET}: {'kept' if ratios[BF16] <= TARGET else 'not kept'}."
     else:
-        verdict = f"This CPU has {instructions}: {'kept' if figures['ratio'] <= TARGET else 'not kept'}"
-    page = table(("profile", "median ms of a first click", "to fp32"), rows)
-    return f"# First click in bf16\n\n{page}\n\n{verdict} (at most x {TARGET}).\n"
+        verdict = "This CPU has no instructions for bf16, so it was not measured."
+    page = table(("profile", "instructions", "median ms of a first click", "to fp32"), rows)
+    return f"# First click\n\n{page}\n\n{verdict}\n"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
+from repository import formats_here
 from sam3_server import TritonServer
 
 from benchmarks import PROJECT, concepts, first_click, loads
@@ -222,16 +223,16 @@ def test_concept_prompts_are_measured_against_the_bare_detector(exported: Path, 
     assert "| client.find |" in concepts.markdown(figures)
 
 
-def test_first_clicks_in_bf16_are_measured_against_fp32(exported_demo: Path) -> None:
-    figures = first_click.measure(exported_demo, rounds=1)
-    times = figures["milliseconds"]
-    assert figures["ratio"] == times["cpu-bf16"] / times["cpu"]
+def test_first_clicks_in_fewer_bits_are_measured_against_fp32(exported_demo: Path) -> None:
+    profiles = ["cpu", "cpu-bf16", *(["cpu-int8"] if "onnx-int8" in formats_here() else [])]
+    figures = first_click.measure(exported_demo, profiles, rounds=1)
+    times, ratios = figures["milliseconds"], figures["ratios"]
+    assert list(times) == profiles
     assert min(times.values()) > 5  # the image encoder ran
-    for instructions, ratio, verdict in (
-        ("AMX", 0.6, "AMX: kept"),
-        ("AMX", 0.7, "AMX: not kept"),
-        (None, 2, "no inst"),
-    ):
-        page = first_click.markdown({**figures, "instructions": instructions, "ratio": ratio})
+    assert ratios["cpu-bf16"] == times["cpu-bf16"] / times["cpu"]
+    for ratio, verdict in ((0.6, "bf16 takes at most x 0.65: kept"), (0.7, "bf16 takes at most x 0.65: not kept")):
+        page = first_click.markdown({**figures, "ratios": {**ratios, "cpu-bf16": ratio}})
         assert verdict in page
-        assert "| `cpu-bf16` |" in page
+        assert f"x {ratio:.2f} |" in page
+    alone = {**figures, "milliseconds": {"cpu": 10.0}, "ratios": {"cpu": 1.0}}
+    assert "no instructions for bf16" in first_click.markdown(alone)
