@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sam3_server import Ports, TritonServer
+from sam3_server.model_processes import model_processes
 from sam3_triton import Sam3Client
 from sam3_triton.cpu import bf16_instructions, int8_instructions
 
@@ -56,21 +58,37 @@ def compare_first_clicks(folder: Path, rounds: int) -> Figures:
 
 
 def measure(repository: Path, profiles: Sequence[str], rounds: int) -> Figures:
-    """The median milliseconds of a first click with each profile, which take turns, and the ratios to fp32."""
+    """The median milliseconds of a first click with each profile, which take turns, and the ratios to fp32.
+
+    Also the most memory that each image encoder's process took, while it loaded its file or encoded.
+    """
+    servers = {}
     with ExitStack() as stack:
         ways: dict[str, tuple[Callable[[], object], int]] = {}
         for profile in profiles:
             log = stack.enter_context((repository.parent / f"{profile}.log").open("w"))
-            server = stack.enter_context(TritonServer(repository, log, profile, Ports(*free_ports(3))))
-            client = stack.enter_context(Sam3Client(server.grpc_url, timeout_s=_TIMEOUT_S))
+            servers[profile] = stack.enter_context(TritonServer(repository, log, profile, Ports(*free_ports(3))))
+            client = stack.enter_context(Sam3Client(servers[profile].grpc_url, timeout_s=_TIMEOUT_S))
             # One more than rounds, to warm up.
             ways[profile] = partial(_click, client, iter(clicks_on(fresh_images(rounds + 1), 1))), 1
         milliseconds = {name: statistics.median(values) for name, values in in_turns(ways, rounds).items()}
+        peaks = {name: encoder_peak_bytes(server) for name, server in servers.items()}
     return {
         "instructions": {BF16: bf16_instructions(), INT8: int8_instructions()},
         "milliseconds": milliseconds,
         "ratios": {name: value / milliseconds[FP32] for name, value in milliseconds.items()},
+        "encoder_peak_bytes": peaks,
     }
+
+
+def encoder_peak_bytes(server: TritonServer) -> int | None:
+    """The most memory that the image encoder's process has taken so far; None in a native backend, without its own."""
+    peaks = []
+    for one in model_processes(server.pid):
+        if one.model == "sam3_image_encoder":
+            status = Path(f"/proc/{one.process.pid}/status").read_text()
+            peaks += [1024 * int(kibibytes) for kibibytes in re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)]
+    return max(peaks, default=None)
 
 
 def _click(client: Sam3Client, clicks: Iterator[Click]) -> None:
@@ -81,13 +99,20 @@ def _click(client: Sam3Client, clicks: Iterator[Click]) -> None:
 def markdown(figures: Figures) -> str:
     """A table of the profiles, and whether bf16 keeps to its target."""
     times, ratios, instructions = (figures[name] for name in ("milliseconds", "ratios", "instructions"))
+    peaks = figures["encoder_peak_bytes"]
     rows = [
-        (f"`{name}`", instructions.get(name) or "", f"{value:.0f}", f"x {ratios[name]:.2f}")
+        (
+            f"`{name}`",
+            instructions.get(name) or "",
+            f"{value:.0f}",
+            f"x {ratios[name]:.2f}",
+            f"{peaks[name] / 1e9:.1f} GB" if peaks[name] else "",
+        )
         for name, value in times.items()
     ]
     if BF16 in ratios:
         verdict = f"bf16 takes at most x {TARGET}: {'kept' if ratios[BF16] <= TARGET else 'not kept'}."
     else:
         verdict = "This CPU has no instructions for bf16, so it was not measured."
-    page = table(("profile", "instructions", "median ms of a first click", "to fp32"), rows)
+    page = table(("profile", "instructions", "median ms of a first click", "to fp32", "encoder's memory at most"), rows)
     return f"# First click\n\n{page}\n\n{verdict}\n"

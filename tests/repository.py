@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,17 @@ _TYPES = {
 }
 
 
-def formats_here() -> list[str]:
-    """The formats that `sam3-export` writes on this machine, for a small network: int8 needs a CPU with VNNI."""
+def formats_here(parameters: int = 0) -> list[str]:
+    """The formats that `sam3-export` writes on this machine for a network of so many parameters."""
+    from sam3_export.errors import ExportError
     from sam3_export.formats import FORMATS
-    from sam3_export.int8_format import products_are_exact
 
-    return [name for name in FORMATS if name != "onnx-int8" or products_are_exact()]
+    names = []
+    for name, format_ in FORMATS.items():
+        with suppress(ExportError):
+            format_.writer().check_machine(parameters)
+            names.append(name)
+    return names
 
 
 def copy_repository(folder: Path) -> Path:

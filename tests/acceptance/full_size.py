@@ -8,7 +8,6 @@ two cores, 16 GB of memory, 20 GB of disk. What it writes stays in `out/full-siz
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from clip_tokens import ClipTokenizer
 from image_preprocess import decode, to_network_pixels
 from mask_postprocess import to_mask
 from pictures import fresh_image
-from repository import copy_repository, free_ports
+from repository import copy_repository, formats_here, free_ports
 from sam3_export.artifacts import run_module
 from sam3_export.checkpoint import Checkpoint, load
 from sam3_export.components import Component, concept_detector, image_encoder, mask_decoder, text_encoder
@@ -33,16 +32,15 @@ from sam3_export.components.box_examples import EMPTY
 from sam3_export.components.click_prompts import FOREGROUND, PADDING
 from sam3_export.spec import Arrays
 from sam3_server import Ports, TritonServer
-from sam3_server.model_processes import model_processes
 from sam3_triton import Instances, Prediction, Sam3Client
 
+from benchmarks.first_click import encoder_peak_bytes
 from benchmarks.full_size import FULL_SIZE_CONCEPTS, write_checkpoint
 
 FOLDER = Path("out") / "full-size"
 PHOTO = golden.FOLDER / "coffee.png"
 CLICK = (360, 290)
-# torchscript-fp16 needs a GPU at this size.
-FORMATS = ("onnx", "onnx-fp16", "onnx-tensorrt", "torchscript")
+PARAMETERS = 850_000_000
 MINIMUM_IOU = 0.999
 TEXT = "a red coffee cup"
 # Random weights give no score above the usual threshold.
@@ -85,9 +83,17 @@ def test_the_mask_of_the_served_model_is_that_of_pytorch(keep: Callable) -> None
 
 def export(checkpoint: Path, repository: Path) -> Figures:
     """Runs sam3-export in a separate process and samples its memory."""
-    command = [sys.executable, "-m", "sam3_export.cli", "--checkpoint", str(checkpoint)]
+    command = [
+        sys.executable,
+        "-m",
+        "sam3_export.cli",
+        "--checkpoint",
+        str(checkpoint),
+        "--repository",
+        str(repository),
+    ]
     started, peak = time.monotonic(), 0
-    process = subprocess.Popen([*command, "--repository", str(repository), "--formats", ",".join(FORMATS)])
+    process = subprocess.Popen([*command, "--formats", ",".join(formats_here(PARAMETERS))])
     watched = psutil.Process(process.pid)
     while process.poll() is None:
         try:
@@ -182,27 +188,19 @@ def serve_and_ask(repository: Path) -> tuple[Prediction, Instances, Figures]:
         concept, texts = timed(
             lambda: client.find(PHOTO, text=TEXT, threshold=THRESHOLD, max_instances=INSTANCES), count=4
         )
-        peaks = [encoder_peak_gb(server)]
+        peaks = [encoder_peak_bytes(server)]
         for _ in range(IMAGES - 1):
             client.predict(fresh_image(), points=[(60, 40)])
-            peaks.append(encoder_peak_gb(server))
+            peaks.append(encoder_peak_bytes(server))
     figures = {
         "ready_seconds": round(ready),
         "first_click_seconds": round(clicks[0], 1),
         "warm_click_seconds": round(float(np.median(clicks[1:])), 2),
         "first_text_seconds": round(texts[0], 1),
         "warm_text_seconds": round(float(np.median(texts[1:])), 2),
-        "encoder_process_gb": peaks,
+        "encoder_process_gb": [None if peak is None else round(peak / 1e9, 2) for peak in peaks],
     }
     return answer, concept, figures
-
-
-def encoder_peak_gb(server: TritonServer) -> float:
-    """The most memory that the image encoder's process has taken so far."""
-    (encoder,) = (one for one in model_processes(server.pid) if one.model == "sam3_image_encoder")
-    status = Path(f"/proc/{encoder.process.pid}/status").read_text()
-    (kilobytes,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
-    return round(int(kilobytes) * 1024 / 1e9, 2)
 
 
 def timed(ask: Callable[[], Answer], count: int = 6) -> tuple[Answer, list[float]]:

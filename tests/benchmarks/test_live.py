@@ -235,4 +235,5 @@ def test_first_clicks_in_fewer_bits_are_measured_against_fp32(exported_demo: Pat
         assert verdict in page
         assert f"x {ratio:.2f} |" in page
     alone = {**figures, "milliseconds": {"cpu": 10.0}, "ratios": {"cpu": 1.0}}
+    assert min(figures["encoder_peak_bytes"].values()) > 100e6
     assert "no instructions for bf16" in first_click.markdown(alone)
