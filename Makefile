@@ -31,7 +31,7 @@ test-client: ## test the client's wheel in a fresh environment; PYTHON=python3.1
 bench: $(DEVELOPMENT) $(EXPORTED) ## benchmark the server, the gateway and baselines (ten minutes); write out/bench/report.md
 	$(BIN)/python -m benchmarks short
 
-full-size-check: $(DEVELOPMENT) ## SAM 3's own size with random weights: export, serve, compare a mask (16 GB of memory, half an hour)
+full-size-check: $(DEVELOPMENT) ## SAM 3's own size with random weights: export, serve, compare a mask (16 GB of memory, forty minutes)
 	$(BIN)/pytest --capture=no tests/acceptance/full_size.py
 
 cache-load: $(DEVELOPMENT) ## the cache under load: right answers, flat memory, warm clicks that do not wait (six minutes)

@@ -83,7 +83,7 @@ FORMATS: dict[str, Format] = {
             description="8-bit encoder, smaller and faster, for CPUs with VNNI; needs the other models of onnx",
             file_name="model.int8.onnx",
             precision="int8",
-            cost=1.6,
+            cost=2.0,
             implementation="sam3_export.int8_format:OnnxInt8",
         ),
         Format(

@@ -1,7 +1,7 @@
 """SAM 3's own size, from a checkpoint to a mask: `make full-size-check`.
 
 Writes a file in the layout of `sam3.pt` with seeded random weights, exports it by the command that users type, serves
-it, clicks, finds instances of a text, and compares the masks with those of the PyTorch modules. About half an hour on
+it, clicks, finds instances of a text, and compares the masks with those of the PyTorch modules. About forty minutes on
 two cores, 16 GB of memory, 20 GB of disk. What it writes stays in `out/full-size`.
 """
 
