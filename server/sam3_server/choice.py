@@ -13,7 +13,7 @@ from tritonclient.grpc import model_config_pb2
 from sam3_server import gpus, profiles, runtimes
 from sam3_server.errors import ServerError
 
-# Best first. `tensorrt` builds engines for minutes, and `cpu-int8` changes masks most: both are for those who ask for them.
+# Best first. `tensorrt` builds engines for minutes, and `cpu-int8` changes masks most: both only if asked for.
 FOR_GPUS = ("gpu", "torchscript-gpu", "torchscript-gpu-bf16")
 FOR_CPUS = ("cpu-bf16", "cpu", "torchscript")
 _BF16_ON_CPU, _INT8 = "cpu-bf16", "cpu-int8"
