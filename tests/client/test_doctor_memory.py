@@ -28,14 +28,21 @@ def configs(*shapes: tuple[int, ...], kind: str = "KIND_CPU", file: str = "model
     return Configs({ENCODER: encoder}, {})
 
 
-@pytest.mark.parametrize(("available", "mark"), [(8.5e9, Mark.WARNING), (8.7e9, Mark.OK)])
+@pytest.mark.parametrize(
+    ("file", "needed", "available", "mark"),
+    [
+        ("model.onnx", "8.6 GB", 8.5e9, Mark.WARNING),
+        ("model.onnx", "8.6 GB", 8.7e9, Mark.OK),
+        ("model.int8.onnx", "6.9 GB", 6.8e9, Mark.WARNING),
+    ],
+)
 def test_full_size_is_compared_with_what_it_needs(
-    available: float, mark: Mark, monkeypatch: pytest.MonkeyPatch
+    file: str, needed: str, available: float, mark: Mark, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "limit_of", lambda pid: available)
-    found = memory.check_memory(configs(*FEATURES), here=True, server=HERE)
+    found = memory.check_memory(configs(*FEATURES, file=file), here=True, server=HERE)
     assert found.mark is mark
-    assert "8.6 GB" in found.text
+    assert needed in found.text
 
 
 def test_concepts_need_more() -> None:

@@ -9,8 +9,8 @@ from sam3_triton.doctor.host import Server
 from sam3_triton.doctor.server import ENCODER, Configs
 
 # At SAM 3's own size, on a CPU: the most that the image encoder's process takes with each of its files, while it
-# loads the file or encodes images (docs/full-size.md). Other files were not measured.
-_ENCODER_BYTES = {"model.onnx": 4.1e9}
+# loads the file or encodes images (docs/precisions.md). Other profiles were not measured as a whole.
+_ENCODER_BYTES = {"model.onnx": 4.1e9, "model.int8.onnx": 2.4e9}
 # The cache, the mask decoder with 32 boxes and all other processes; and for concept prompts, the text encoder and the
 # concept detector (docs/deployment.md).
 _REST_BYTES, _CONCEPTS_BYTES = 4.5e9, 4e9
