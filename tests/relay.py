@@ -67,6 +67,8 @@ class Relay:
                     threading.Thread(
                         target=self._pass_on, args=(source, target, upload, self.connections), daemon=True
                     ).start()
+                # The threads close both ends. A caller whose peer only shuts down waits for ever if its window is full.
+                del near, far, source, target
 
     def _pass_on(self, source: socket.socket, target: socket.socket, upload: bool, number: int) -> None:
         try:
