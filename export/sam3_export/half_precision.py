@@ -4,6 +4,10 @@ These stay in fp32: layer and group norms, the softmax of attention, coordinates
 weights), the layers that compute coordinates, scores and presence, and what a caller gets of these. Features between
 encoder and decoders are fp16.
 
+The concept detector, whose masks have faint borders, also keeps the sums between its layers in fp32. With sums in fp16
+its mask logits and scores were 1.7 times as far from fp32's (the golden concepts), and on one CPU a mask in 148 had an
+IoU of 0.96 with Meta's.
+
 bf16 has 8 significant bits, too few for a sum over 32 layers. So there only products with weights and attention are in
 bf16. Everything else is in fp32, as where Meta's predictor runs the network under `torch.autocast`.
 The mask decoder stays in fp32 altogether. It has 1 % of the weights, and in bf16 it added as much error as the image
@@ -20,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sam3_export.components.detector_modules import ServedConceptDetector
 from sam3_export.components.mask_decoder import MaskDecoder
 
 _FP32_SOFTMAX = "sam3_fp32_softmax"
@@ -50,7 +55,9 @@ def half(module: nn.Module, own_softmax: bool, dtype: torch.dtype = torch.float1
         dtype: `torch.float16` or `torch.bfloat16`.
     """
     twin = copy.deepcopy(module)
-    if dtype != torch.bfloat16:
+    if isinstance(twin, ServedConceptDetector):
+        _convert_products(twin, dtype)
+    elif dtype != torch.bfloat16:
         _convert_all_but_norms(twin, dtype)
     elif not isinstance(twin, MaskDecoder):
         _convert_products(twin, dtype)
