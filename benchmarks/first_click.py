@@ -17,6 +17,7 @@ from sam3_triton.cpu import bf16_instructions, int8_instructions
 
 from benchmarks.clicks import Click, clicks_on, fresh_images
 from benchmarks.full_size import FULL_SIZE, write_checkpoint
+from benchmarks.limit import ENCODER
 from benchmarks.report import table
 from benchmarks.repositories import exported
 from benchmarks.services import free_ports
@@ -85,7 +86,7 @@ def encoder_peak_bytes(server: TritonServer) -> int | None:
     """The most memory that the image encoder's process has taken so far; None in a native backend, without its own."""
     peaks = []
     for one in model_processes(server.pid):
-        if one.model == "sam3_image_encoder":
+        if one.model == ENCODER:
             status = Path(f"/proc/{one.process.pid}/status").read_text()
             peaks += [1024 * int(kibibytes) for kibibytes in re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)]
     return max(peaks, default=None)

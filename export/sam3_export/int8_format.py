@@ -4,8 +4,8 @@ Weights are quantised at export, with a scale for each output channel; activatio
 row, that is for each patch. ONNX Runtime's own dynamic quantisation has one scale for a whole activation, and changes
 some masks too much (docs/precisions.md).
 
-Weights are signed, because ONNX Runtime multiplies unsigned ones half as fast. Without VNNI, it adds pairs of signed
-products in 16 bits, which overflow.
+Weights are signed: with unsigned ones an image takes 1.6 times as long. Without VNNI, ONNX Runtime adds pairs of
+signed products in 16 bits, which overflow.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from sam3_export.components.click_prompts import (
     SINGLE_TOKEN,
 )
 from sam3_export.golden_clicks import Served
-from sam3_export.parity import ParityError
+from sam3_export.parity import ParityError, ious
 from sam3_export.spec import Agreement, Arrays
 
 # The fewest masks by which an encoder is judged.
@@ -57,14 +57,14 @@ class MaskAgreement:
         Raises:
             ParityError: the masks agree less than the bounds ask for, or too few are stable.
         """
-        ious = []
+        compared: list[float] = []
         for picture, (single, candidates) in zip(self._pictures, self._expected, strict=True):
             found_single, found_candidates = self._answers(picture, encoder.answer(picture))
-            ious += _single_ious(single, candidates, found_single, found_candidates)
-            ious += _candidate_ious(candidates, found_candidates)
-        if len(ious) < LEAST_MASKS:
-            raise ParityError(f"only {len(ious)} masks are stable enough to be compared, of {LEAST_MASKS} at least")
-        found = Agreement(float(np.mean(ious)), min(ious), len(ious))
+            compared += _single_ious(single, candidates, found_single, found_candidates)
+            compared += _candidate_ious(candidates, found_candidates)
+        if len(compared) < LEAST_MASKS:
+            raise ParityError(f"only {len(compared)} masks are stable enough to be compared, of {LEAST_MASKS} at least")
+        found = Agreement(float(np.mean(compared)), min(compared), len(compared))
         if not found.within(bounds):
             raise ParityError(f"{found}, but the bounds are {bounds}")
         return found
@@ -125,6 +125,5 @@ def _replaced(single: Arrays, candidates: Arrays) -> np.ndarray:
 
 
 def _ious(expected: np.ndarray, found: np.ndarray) -> list[float]:
-    masks = [logits.reshape(-1, *logits.shape[-2:]) > 0 for logits in (expected, found)]
-    shared, either = (count(*masks).sum(axis=(1, 2)) for count in (np.logical_and, np.logical_or))
-    return [float(one) for one in np.where(either > 0, shared / np.maximum(either, 1), 1.0)]
+    values: list[float] = ious(expected > 0, found > 0).ravel().tolist()
+    return values

@@ -116,9 +116,13 @@ def mask_iou(left: np.ndarray, right: np.ndarray, size: int) -> float:
         > 0
         for logits in (left, right)
     ]
-    shared = np.logical_and(*masks).sum(axis=(2, 3))
-    either = np.logical_or(*masks).sum(axis=(2, 3))
-    return float(np.where(either > 0, shared / np.maximum(either, 1), 1.0).min())
+    return float(ious(*masks).min())
+
+
+def ious(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The IoU of each pair of masks, bool [..., h, w]; 1 where both are empty."""
+    shared, either = (count(left, right).sum(axis=(-2, -1)) for count in (np.logical_and, np.logical_or))
+    return np.where(either > 0, shared / np.maximum(either, 1), 1.0)
 
 
 def _check_declared(artifact: Artifact, spec: ComponentSpec) -> None:

@@ -21,7 +21,7 @@ _PREFIX_FLAG = "shm-region-prefix-name="
 _TRITONS_PREFIX = "triton_python_backend_shm_region_"
 _SEGMENT = re.compile(rf"(sam3_[0-9a-f]{{8}}_|{_TRITONS_PREFIX}|sam3_client_(?P<client>\d+)_).+")
 _GPU_TIMEOUT_S = 20
-# The image encoder in bf16, as sam3-export names it.
+# The image encoder in bf16 and in int8, as sam3-export names it.
 _BF16_FILE, _INT8_FILE = "model.bf16.pt", "model.int8.onnx"
 
 
